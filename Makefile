@@ -1,0 +1,41 @@
+# make demo [DOCS=path ...]   ingest real documents with a worker, an API and an embedded server
+# make test [ARGS=...]        install what the tests need and run them
+# make lint                   style, types, layers
+# make bench                  ratios against stock Celery, in one run
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DOCS ?=
+
+.PHONY: demo test lint bench clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.dev: pyproject.toml examples/document_ingestion/requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --requirement examples/document_ingestion/requirements.txt
+	touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group test --group lint
+	touch $@
+
+demo: $(VENV)/.dev
+	cd examples && ../$(BIN)/python -m document_ingestion.demo $(abspath $(DOCS))
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,92 @@
+"""aijobs turns a Celery app into a production job API for AI backends.
+
+    app.include_router(job_router(celery_app))
+
+Names are loaded on first use, so a worker does not import FastAPI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aijobs.errors import (
+        AijobsError,
+        ConfigurationError,
+        IdempotencyConflict,
+        JobNotFound,
+        PublishFailed,
+        StoreUnavailable,
+    )
+    from aijobs.http import JobRouter, job_router
+    from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, Progress
+    from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, Preset
+    from aijobs.settings import Settings
+    from aijobs.attach import setup
+    from aijobs.submission import cancel, submit
+    from aijobs.worker.request import JobCancelled
+    from aijobs.worker.task import ProgressTask
+
+_HOMES = {
+    "aijobs.errors": (
+        "AijobsError",
+        "ConfigurationError",
+        "IdempotencyConflict",
+        "JobNotFound",
+        "PublishFailed",
+        "StoreUnavailable",
+    ),
+    "aijobs.http": ("JobRouter", "job_router"),
+    "aijobs.job": ("ErrorCode", "EventType", "Job", "JobError", "JobEvent", "JobStatus", "Progress"),
+    "aijobs.presets": ("AGENT", "DOCUMENT", "EMBEDDING_BATCH", "LLM_CALL", "REPORT", "Preset"),
+    "aijobs.settings": ("Settings",),
+    "aijobs.attach": ("setup",),
+    "aijobs.submission": ("cancel", "submit"),
+    "aijobs.worker.request": ("JobCancelled",),
+    "aijobs.worker.task": ("ProgressTask",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AGENT",
+    "DOCUMENT",
+    "EMBEDDING_BATCH",
+    "LLM_CALL",
+    "REPORT",
+    "AijobsError",
+    "ConfigurationError",
+    "ErrorCode",
+    "EventType",
+    "IdempotencyConflict",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobEvent",
+    "JobNotFound",
+    "JobRouter",
+    "JobStatus",
+    "Preset",
+    "Progress",
+    "ProgressTask",
+    "PublishFailed",
+    "Settings",
+    "StoreUnavailable",
+    "cancel",
+    "job_router",
+    "setup",
+    "submit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    # `aijobs.attach` and `aijobs.submit` are modules too: the function must win over what the import has put here.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

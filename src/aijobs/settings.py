@@ -1,0 +1,85 @@
+"""The `AIJOBS_*` settings, read from the environment and checked."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from aijobs.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "AIJOBS_"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """What can be set. Each field is read from `AIJOBS_` plus its name in capitals; times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Where the records live; by default the result backend's URL or the broker's, whichever is Redis first.
+    store_url: str | None = None
+    #: Put before every key in the store. Worker and API must have the same.
+    key_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "aijobs"
+    #: How long a finished job is kept.
+    retention_seconds: Seconds = 86_400
+    #: How long an unfinished job is kept after its last sign of life (or after it is due, when it is delayed).
+    active_retention_seconds: Seconds = 7 * 86_400
+    #: How long a store operation may take; a second attempt on a broken connection comes on top.
+    store_timeout_seconds: Annotated[float, Field(ge=0.05, le=30)] = 0.4
+    #: The least time between two written progress reports of a job.
+    progress_interval_seconds: Annotated[float, Field(ge=0.01, le=1)] = 0.1
+    #: Results up to this many bytes of JSON are part of the record; larger ones have a key and a route of their own.
+    inline_result_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
+    #: Arguments up to this many bytes of JSON are kept in the record, for a retry.
+    arguments_bytes: Annotated[int, Field(ge=0, le=16_777_216)] = 262_144
+    #: About so many events are kept per job.
+    max_events: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
+    #: How often a worker says that it is alive; it counts as gone after three times as long.
+    heartbeat_seconds: Annotated[float, Field(ge=0.2, le=300)] = 5.0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Reads the settings.
+
+        Args:
+            environ: read instead of `os.environ`.
+
+        Raises:
+            ConfigurationError: a value is invalid; the message names the variable and what it takes.
+        """
+        given = {
+            name.removeprefix(PREFIX).lower(): value
+            for name, value in (os.environ if environ is None else environ).items()
+            if name.startswith(PREFIX) and value.strip()
+        }
+        for name in sorted(given.keys() - cls.model_fields.keys()):
+            logger.warning("%s", _unknown(name, cls.model_fields))
+        try:
+            return cls.model_validate({name: given[name] for name in given.keys() & cls.model_fields.keys()})
+        except ValidationError as error:
+            raise ConfigurationError("; ".join(_explain(error))) from None
+
+
+@cache
+def current() -> Settings:
+    """The settings of this process, read once."""
+    return Settings.from_env()
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {PREFIX}{close[0].upper()}?" if close else ""
+    return f"{PREFIX}{name.upper()} is not a setting of aijobs and is ignored.{hint}"
+
+
+def _explain(error: ValidationError) -> list[str]:
+    return [f"{PREFIX}{str(one['loc'][0]).upper()} is wrong: {one['msg']}" for one in error.errors(include_input=False)]

@@ -1,0 +1,123 @@
+"""From a store URL to clients that answer in time or fail in time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+
+from aijobs.errors import ConfigurationError
+from aijobs.settings import Settings
+from aijobs.store.base import JobStore
+
+#: How many connections one process opens to the store at most, per event loop and for its threads.
+MAX_CONNECTIONS = 100
+
+_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "socket": "unix"}
+_CERTIFICATES = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
+
+
+def open_store(url: str, settings: Settings) -> JobStore:
+    """The job store at a URL; nothing is connected yet.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS) or `unix://` (socket), as for redis-py or Celery.
+        settings: time-outs, retention and key prefix.
+
+    Raises:
+        ConfigurationError: the URL names no store that aijobs knows.
+    """
+    from aijobs.store.redis import RedisStore
+
+    return RedisStore(normalize(url), settings)
+
+
+def is_store_url(url: str | None) -> bool:
+    """Whether a broker or result backend URL names a server that can hold the records."""
+    return bool(url) and urlsplit(str(url)).scheme in _SCHEMES
+
+
+def hide_password(url: str) -> str:
+    """The URL with its password replaced, fit for logs and responses."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")
+    netloc = f"{host[0].partition(':')[0]}:***@{host[2]}" if ":" in host[0] else parts.netloc
+    return urlunsplit((parts.scheme, netloc, parts.path, _hide_in_query(parts.query), ""))
+
+
+def normalize(url: str) -> str:
+    """A Celery or kombu style Redis URL in the form that redis-py reads.
+
+    Raises:
+        ConfigurationError: not a Redis URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise ConfigurationError(
+            f"{hide_password(url)!r} cannot hold job records: aijobs needs a redis://, rediss:// or unix:// URL. "
+            "Set AIJOBS_STORE_URL to one."
+        )
+    scheme = _SCHEMES[parts.scheme]
+    query = [(name, _CERTIFICATES.get(value, value)) for name, value in parse_qsl(parts.query)]
+    if scheme == "unix":
+        query = [("db" if name == "virtual_host" else name, value) for name, value in query]
+    elif parts.path in ("", "/") and "db" not in dict(query):
+        parts = parts._replace(path="/0")
+    netloc = parts.netloc or ("localhost" if scheme != "unix" else "")
+    text = urlunsplit((scheme, netloc, parts.path, urlencode(query), ""))
+    # urlunsplit drops the empty authority that redis-py expects of a socket URL.
+    return re.sub(r"^unix:/*", "unix:///", text) if scheme == "unix" and not netloc else text
+
+
+def database_of(url: str) -> int:
+    """The number of the database that a normalized URL names."""
+    return int(connection_options(url).get("db", 0))
+
+
+def connection_options(url: str) -> dict[str, Any]:
+    """Host, port, database and the rest, as redis-py reads them from a normalized URL."""
+    return dict(parse_url(url))  # type: ignore[no-untyped-call]
+
+
+def same_server(url: str, options: Mapping[str, Any]) -> bool:
+    """Whether a normalized URL and redis-py connection options mean the same database of the same server."""
+    mine = connection_options(url)
+    defaults = {"host": "localhost", "port": 6379, "db": 0, "path": None}
+    return all((mine.get(name) or default) == (options.get(name) or default) for name, default in defaults.items())
+
+
+def sync_client(url: str, timeout: float) -> redis.Redis:
+    """A client for threads; every call is over after `timeout` seconds, twice that on a connection that broke."""
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(timeout))
+
+
+def async_client(url: str, timeout: float) -> redis.asyncio.Redis:
+    """A client for the running event loop, with the same bounds."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        timeout=timeout,
+        retry=AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)),
+        **_options(timeout),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def _options(timeout: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "max_connections": MAX_CONNECTIONS,
+        "socket_keepalive": True,
+    }
+
+
+def _hide_in_query(query: str) -> str:
+    return urlencode([(name, "***" if name == "password" else value) for name, value in parse_qsl(query)], safe="*/")

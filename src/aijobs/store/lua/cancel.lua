@@ -1,0 +1,23 @@
+-- Revokes a queued job at once; asks a running one to stop.
+--
+-- ARGV[13] time to live of a finished job, microseconds
+
+local job = load_job()
+if job.status == '' or FINISHED[job.status] then return answer(0, job) end
+if job.cancel == 0 then
+  redis.call('HSET', key, 'cancel_requested', now)
+  job.cancel = 1
+end
+if job.status == 'queued' then
+  ARGV[3] = ARGV[13]
+  enter(job, 'revoked')
+  redis.call('HSET', key, 'completed', now, 'error_code', 'cancelled', 'error_attempt', job.attempt,
+    'error_message', 'The job was cancelled before it ran.', 'traceback', '')
+  redis.call('HDEL', key, 'scheduled')
+  emit('job.completed', cjson.encode({status = 'revoked', attempt = job.attempt}))
+  write_result()
+else
+  emit('job.status', cjson.encode({status = 'running', attempt = job.attempt, cancel_requested = true}))
+end
+commit(job)
+return answer(1, job)

@@ -1,0 +1,33 @@
+-- Makes the record of a new job, reserves its idempotency key and pushes its message, all or nothing.
+--
+-- ARGV[13] idempotency key ('' = none)   ARGV[16] message body
+-- ARGV[14] its fingerprint               ARGV[17] number of the database that holds the list
+-- ARGV[15] list to push to ('' = none)   ARGV[18] number of this database
+-- ARGV[19…] more fields of the record, name and value in turn
+--
+-- Returns {'created' | 'exists' | 'conflict', the record as HGETALL gives it}.
+-- The remembered job of an idempotency key is written as fingerprint, newline, id.
+
+local reservation = ARGV[13] ~= '' and root .. ':idem:' .. ARGV[13]
+if reservation then
+  local fingerprint, first = string.match(redis.call('GET', reservation) or '', '^(.-)\n(.*)$')
+  if first and redis.call('EXISTS', root .. ':job:' .. first) == 1 then
+    if fingerprint ~= ARGV[14] then return {'conflict', {}} end
+    return {'exists', redis.call('HGETALL', root .. ':job:' .. first)}
+  end
+end
+if redis.call('EXISTS', key) == 1 then return {'exists', redis.call('HGETALL', key)} end
+
+-- A push that fails ends the script, so it comes first: nothing is undone when a script ends.
+if ARGV[15] ~= '' then
+  if ARGV[17] ~= ARGV[18] then redis.call('SELECT', ARGV[17]) end
+  redis.call('LPUSH', ARGV[15], ARGV[16])
+  if ARGV[17] ~= ARGV[18] then redis.call('SELECT', ARGV[18]) end
+end
+insert({unpack(ARGV, 19)})
+if reservation then
+  redis.call('SET', reservation, ARGV[14] .. '\n' .. id)
+  redis.call('HSET', key, 'idem', ARGV[13])
+end
+commit(load_job())
+return {'created', redis.call('HGETALL', key)}

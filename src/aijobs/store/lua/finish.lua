@@ -1,0 +1,36 @@
+-- Ends a job: exactly once, and only by the attempt that has it (or by nobody's, such as a revoke).
+--
+-- ARGV[13] status         ARGV[16] traceback                 ARGV[19] progress: fraction ('' = unknown)
+-- ARGV[14] error code     ARGV[17] result as JSON ('' = none) ARGV[20] progress: detail ('' = as it is)
+-- ARGV[15] error message  ARGV[18] largest inline result, bytes
+
+local job = load_or_adopt()
+if not is_current(job) then
+  if job.status == '' then write_result() end
+  return answer(0, job)
+end
+if job.status == 'queued' and ARGV[13] == 'success' then open_attempt(job) end
+if job.status == 'running' then redis.call('HSET', key, 'ended', now) end
+enter(job, ARGV[13])
+redis.call('HSET', key, 'completed', now)
+redis.call('HDEL', key, 'scheduled')
+if ARGV[14] == '' then
+  redis.call('HDEL', key, 'error_code', 'error_message', 'error_attempt', 'traceback')
+else
+  redis.call('HSET', key, 'error_code', ARGV[14], 'error_message', ARGV[15], 'error_attempt', job.attempt,
+    'traceback', ARGV[16])
+end
+if ARGV[17] ~= '' then
+  redis.call('HSET', key, 'result_bytes', #ARGV[17])
+  if #ARGV[17] <= tonumber(ARGV[18]) then
+    redis.call('HSET', key, 'result', ARGV[17])
+  else
+    redis.call('SET', key .. ':result', ARGV[17], 'PX', milliseconds_to_live())
+  end
+end
+if ARGV[20] ~= '' then redis.call('HSET', key, 'progress', ARGV[19], 'detail', ARGV[20]) end
+if ARGV[13] == 'success' then redis.call('HSET', key, 'progress', '1') end
+emit('job.completed', cjson.encode({status = ARGV[13], attempt = job.attempt}))
+commit(job)
+write_result()
+return answer(1, job)

@@ -1,0 +1,194 @@
+-- Shared by all scripts that change one job; it is put in front of each of them.
+--
+-- KEYS[1]   key prefix
+-- ARGV[1]   job id                       ARGV[7]   worker
+-- ARGV[2]   claim ('' = no attempt)      ARGV[8]   max attempts ('' = unknown)
+-- ARGV[3]   time to live, microseconds   ARGV[9]   index entry: owner, task, queue, batch (escaped, one a line)
+-- ARGV[4]   events kept, about           ARGV[10]  Celery result: key ('' = none)
+-- ARGV[5]   task                         ARGV[11]  Celery result: payload
+-- ARGV[6]   queue                        ARGV[12]  Celery result: time to live, seconds (0 = for ever)
+-- ARGV[13…] what the script itself takes
+--
+-- Keys are built from the prefix, so the store needs one Redis or Valkey server, not a cluster.
+-- Times are microseconds of the server's own clock, as text: a Lua number prints only 14 digits.
+
+local root, id, claim = KEYS[1], ARGV[1], ARGV[2]
+local key = root .. ':job:' .. id
+local stream = key .. ':events'
+local clock = redis.call('TIME')
+local now = clock[1] .. string.format('%06d', clock[2])
+
+local FINISHED = {success = true, failed = true, revoked = true}
+local STATUSES = {'queued', 'running', 'success', 'failed', 'revoked'}
+
+-- An idempotency key is kept as long as its job, and at least a day.
+local LEAST_IDEMPOTENCY = 86400000
+
+-- Of the claims that lost the job, so many characters are remembered: the newest hundred or so.
+local LOST_LENGTH = 2000
+
+-- Whether anything was written that readers have to be told of.
+local changed = false
+
+local function milliseconds_to_live()
+  return math.ceil(tonumber(ARGV[3]) / 1000)
+end
+
+local function later(microseconds)
+  return string.format('%.0f', tonumber(now) + tonumber(microseconds))
+end
+
+local function split(entry)
+  local parts = {}
+  for part in string.gmatch(entry .. '\n', '(.-)\n') do parts[#parts + 1] = part end
+  return parts[1] or '', parts[2] or '', parts[3] or '', parts[4] or ''
+end
+
+-- The sorted sets that list a job while it has a status.
+local function listings(entry, status)
+  local owner, task = split(entry)
+  local found = {root .. ':jobs:' .. status, root .. ':jobs:task:' .. task .. ':' .. status}
+  if owner ~= '' then
+    local own = root .. ':owner:' .. owner
+    found[3], found[4] = own .. ':' .. status, own .. ':task:' .. task .. ':' .. status
+  end
+  return found
+end
+
+local function list_as(entry, status, created)
+  for _, listing in ipairs(listings(entry, status)) do redis.call('ZADD', listing, created, id) end
+  if status == 'queued' then
+    local _, _, queue = split(entry)
+    redis.call('SADD', root .. ':queues', queue)
+    redis.call('ZADD', root .. ':queue:' .. queue, created, id)
+  end
+end
+
+local function unlist(entry, status, member)
+  for _, listing in ipairs(listings(entry, status)) do redis.call('ZREM', listing, member) end
+  if status == 'queued' then
+    local _, _, queue = split(entry)
+    redis.call('ZREM', root .. ':queue:' .. queue, member)
+  end
+end
+
+-- Takes jobs whose retention has passed out of the indexes, a few at a time, so that no sweep is ever needed.
+local function trim(most)
+  local expiry = root .. ':expiry'
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, most)) do
+    local gone, entry = string.match(member, '^(.*)\n([^\n]*\n[^\n]*\n[^\n]*\n[^\n]*)$')
+    for _, status in ipairs(STATUSES) do unlist(entry, status, gone) end
+    local _, _, _, batch = split(entry)
+    if batch ~= '' then redis.call('ZREM', root .. ':batch:' .. batch, gone) end
+    redis.call('ZREM', expiry, member)
+  end
+end
+
+local function emit(kind, data)
+  changed = true
+  local seq = redis.call('HINCRBY', key, 'seq', 1)
+  redis.call('XADD', stream, 'MAXLEN', '~', ARGV[4], seq .. '-0', 't', kind, 'd', data)
+end
+
+-- The end of every accepted change: revision, lifetime, Celery's result, and the notice that wakes readers.
+local function commit(job)
+  local expires = later(ARGV[3])
+  redis.call('HINCRBY', key, 'rev', 1)
+  redis.call('HSET', key, 'expires', expires)
+  redis.call('ZADD', root .. ':expiry', expires, id .. '\n' .. job.entry)
+  local milliseconds = milliseconds_to_live()
+  redis.call('PEXPIRE', key, milliseconds)
+  redis.call('PEXPIRE', stream, milliseconds)
+  if job.idem then
+    redis.call('PEXPIRE', root .. ':idem:' .. job.idem, math.max(milliseconds, LEAST_IDEMPOTENCY))
+  end
+  redis.call('PUBLISH', root .. ':news:' .. id, '')
+end
+
+local function write_result()
+  if ARGV[10] == '' then return end
+  if ARGV[12] == '0' then
+    redis.call('SET', ARGV[10], ARGV[11])
+  else
+    redis.call('SET', ARGV[10], ARGV[11], 'EX', ARGV[12])
+  end
+  redis.call('PUBLISH', ARGV[10], ARGV[11])
+end
+
+local function load_job()
+  local f = redis.call('HMGET', key, 'status', 'claim', 'attempt', 'lost', 'entry', 'cancel_requested', 'created',
+    'idem')
+  return {
+    status = f[1] or '', claim = f[2] or '', attempt = tonumber(f[3] or '0'), lost = f[4] or ',',
+    entry = f[5] or ARGV[9], cancel = f[6] and 1 or 0, created = f[7] or now, idem = f[8],
+  }
+end
+
+local function answer(accepted, job)
+  return {accepted, job.status, job.attempt, job.cancel}
+end
+
+-- A record for a job that is heard of for the first time. `fields` may hold more than the common ones.
+local function insert(fields)
+  redis.call('HSET', key, 'id', id, 'status', 'queued', 'task', ARGV[5], 'queue', ARGV[6], 'max_attempts', ARGV[8],
+    'entry', ARGV[9], 'created', now, 'attempt', 0, unpack(fields))
+  list_as(ARGV[9], 'queued', now)
+  local _, _, _, batch = split(ARGV[9])
+  if batch ~= '' then
+    redis.call('ZADD', root .. ':batch:' .. batch, now, id)
+    redis.call('PEXPIRE', root .. ':batch:' .. batch, milliseconds_to_live())
+  end
+  emit('job.status', cjson.encode({status = 'queued', attempt = 0}))
+  trim(10)
+end
+
+-- Jobs of publishers that do not know of the store get their record from the first worker that reports them.
+local function load_or_adopt()
+  local job = load_job()
+  if job.status == '' and ARGV[5] ~= '' then
+    insert({})
+    job = load_job()
+  end
+  return job
+end
+
+local function enter(job, status)
+  unlist(job.entry, job.status, id)
+  list_as(job.entry, status, job.created)
+  redis.call('HSET', key, 'status', status)
+  job.status = status
+end
+
+-- The attempt that had the job has it no longer: nothing of it is accepted from now on.
+local function fence_off(job)
+  if job.claim ~= '' then
+    job.lost, job.claim = string.sub(job.lost .. job.claim .. ',', -LOST_LENGTH), ''
+    redis.call('HSET', key, 'lost', job.lost, 'claim', '')
+  end
+end
+
+local function is_lost(job)
+  return claim ~= '' and string.find(job.lost, ',' .. claim .. ',', 1, true)
+end
+
+-- A new attempt of the job: its claim fences off every older one.
+local function open_attempt(job)
+  if job.status == 'queued' then enter(job, 'running') end
+  fence_off(job)
+  job.attempt = redis.call('HINCRBY', key, 'attempt', 1)
+  job.claim = claim
+  redis.call('HSET', key, 'claim', claim, 'started', now, 'worker', ARGV[7])
+  redis.call('HSETNX', key, 'first_started', now)
+  if ARGV[8] ~= '' then redis.call('HSET', key, 'max_attempts', ARGV[8]) end
+  redis.call('HDEL', key, 'scheduled', 'ended', 'progress', 'detail')
+  if job.attempt > 1 then emit('job.attempt', cjson.encode({attempt = job.attempt})) end
+  emit('job.status', cjson.encode({status = 'running', attempt = job.attempt}))
+end
+
+-- Whether this writer may change the job now.
+local function is_current(job)
+  if job.status == '' or FINISHED[job.status] then return false end
+  if claim == '' then return true end
+  if job.status == 'running' then return job.claim == claim end
+  return not is_lost(job)
+end

@@ -1,0 +1,29 @@
+-- Sends the running attempt back to the queue: a retry, or a message that was returned.
+--
+-- ARGV[13] due at, microseconds ('' = now)   ARGV[14] error code ('' = none)
+-- ARGV[15] error message                     ARGV[16] traceback
+
+-- A bystander has no attempt to return, so what it names gets no record either.
+local job = claim == '' and load_job() or load_or_adopt()
+if not is_current(job) or (job.status == 'queued' and claim == '') then
+  if job.status == '' then write_result() end
+  return answer(0, job)
+end
+if job.status == 'queued' then open_attempt(job) end
+enter(job, 'queued')
+fence_off(job)
+redis.call('HSET', key, 'ended', now)
+local told = {status = 'queued', attempt = job.attempt}
+if ARGV[13] ~= '' then
+  redis.call('HSET', key, 'scheduled', ARGV[13])
+  told.scheduled_us = ARGV[13]
+end
+if ARGV[14] ~= '' then
+  redis.call('HSET', key, 'error_code', ARGV[14], 'error_message', ARGV[15], 'error_attempt', job.attempt,
+    'traceback', ARGV[16])
+  told.error_code = ARGV[14]
+end
+emit('job.status', cjson.encode(told))
+commit(job)
+write_result()
+return answer(1, job)

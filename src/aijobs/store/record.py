@@ -1,0 +1,96 @@
+"""How a job looks in Redis, and back: flat fields of text to frozen values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, Progress
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_us(microseconds: str | int) -> datetime:
+    """The UTC datetime of microseconds since 1970."""
+    return _EPOCH + int(microseconds) * _MICROSECOND
+
+
+def to_fields(flat: Sequence[bytes]) -> dict[str, str]:
+    """The reply of HGETALL as a mapping."""
+    text = [part.decode("utf-8", "replace") for part in flat]
+    return dict(zip(text[::2], text[1::2], strict=True))
+
+
+def read_job(fields: Mapping[str, str], queue_position: int = 0) -> Job:
+    """The frozen value of a record's fields."""
+    return Job(
+        id=fields["id"],
+        task=fields["task"],
+        status=JobStatus(fields["status"]),
+        rev=int(fields.get("rev", 0)),
+        seq=int(fields.get("seq", 0)),
+        attempt=int(fields.get("attempt", 0)),
+        max_attempts=_optional(int, fields.get("max_attempts")),
+        progress=_optional(float, fields.get("progress")),
+        progress_detail=_progress(fields.get("detail")),
+        result_json=fields.get("result"),
+        result_bytes=_optional(int, fields.get("result_bytes")),
+        error=_error(fields),
+        traceback=fields.get("traceback") or None,
+        owner=fields.get("owner"),
+        batch_id=fields.get("batch_id"),
+        metadata=json.loads(fields.get("metadata", "{}")),
+        queue=fields.get("queue") or None,
+        worker=fields.get("worker") or None,
+        queue_position=queue_position or None,
+        queue_seconds=_seconds(fields.get("created"), fields.get("first_started")),
+        run_seconds=_seconds(fields.get("started"), fields.get("ended")),
+        arguments_json=fields.get("arguments"),
+        **_times(fields),
+    )
+
+
+def read_event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobEvent:
+    """The frozen value of a stream entry."""
+    data = json.loads(fields[b"d"])
+    if "scheduled_us" in data:
+        data["scheduled_at"] = from_us(data.pop("scheduled_us")).isoformat(timespec="milliseconds")
+    return JobEvent(int(entry_id.split(b"-")[0]), EventType(fields[b"t"].decode()), data)
+
+
+def _times(fields: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "created_at": from_us(fields["created"]),
+        "expires_at": from_us(fields.get("expires", fields["created"])),
+        "scheduled_at": _optional(from_us, fields.get("scheduled")),
+        "started_at": _optional(from_us, fields.get("started")),
+        "completed_at": _optional(from_us, fields.get("completed")),
+        "cancel_requested_at": _optional(from_us, fields.get("cancel_requested")),
+    }
+
+
+def _optional(read: Any, text: str | None) -> Any:
+    return read(text) if text else None
+
+
+def _seconds(begin: str | None, end: str | None) -> float | None:
+    return (int(end) - int(begin)) / 1e6 if begin and end else None
+
+
+def _progress(text: str | None) -> Progress | None:
+    return Progress(**json.loads(text)) if text else None
+
+
+def _error(fields: Mapping[str, str]) -> JobError | None:
+    if not fields.get("error_code"):
+        return None
+    code = ErrorCode(fields["error_code"])
+    return JobError(code, fields.get("error_message", ""), code.retryable, int(fields.get("error_attempt", 0)))

@@ -1,0 +1,297 @@
+"""The job store in Redis or Valkey: each change is one Lua script, so record, event and notice cannot disagree."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary, finalize
+
+from redis.exceptions import NoScriptError, RedisError
+from typing_extensions import override
+
+from aijobs.errors import StoreUnavailable
+from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.settings import Settings
+from aijobs.store import scripts, wire
+from aijobs.store.base import (
+    Change,
+    Claim,
+    CreateReply,
+    Failure,
+    JobFilter,
+    JobStore,
+    Message,
+    NewJob,
+    Operation,
+    Page,
+    Position,
+    ProgressWrite,
+    ResultWrite,
+    Stats,
+    Wait,
+)
+from aijobs.store.connect import async_client, database_of, hide_password, sync_client
+from aijobs.store.notices import Notices
+from aijobs.store.record import read_job, to_fields, to_us
+from aijobs.store.scripts import Script
+from aijobs.store.wire import Argument
+
+T = TypeVar("T")
+
+#: How many jobs one request for a page looks at, at most.
+SCAN_BUDGET = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Call(Operation[T]):
+    """One command or script with its arguments, and how to read the reply."""
+
+    command: str | Script
+    arguments: tuple[Argument, ...]
+    read: Callable[[Any], T]
+
+
+class RedisStore(JobStore):
+    """A `JobStore` in one Redis or Valkey server.
+
+    Args:
+        url: as redis-py reads it; see `aijobs.store.connect.normalize`.
+        settings: time-outs, retention and key prefix.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.url = hide_password(url)
+        self.settings = settings
+        self._url = url
+        self._root = settings.key_prefix
+        self._database = database_of(url)
+        self._active = int(settings.active_retention_seconds * 1e6)
+        self._retention = int(settings.retention_seconds * 1e6)
+        self._clients: dict[int, Any] = {}
+        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._notices: WeakKeyDictionary[asyncio.AbstractEventLoop, Notices] = WeakKeyDictionary()
+
+    # --- execution -------------------------------------------------------------------------------------------------
+
+    @override
+    def run(self, operation: Operation[T]) -> T:
+        call = cast("_Call[T]", operation)
+        client = self._client()
+        try:
+            try:
+                reply = client.execute_command(*self._words(call))
+            except NoScriptError:
+                reply = client.execute_command(*self._words(call, whole=True))
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+        return call.read(reply)
+
+    @override
+    async def run_async(self, operation: Operation[T]) -> T:
+        call = cast("_Call[T]", operation)
+        client = self._async_client()
+        try:
+            async with asyncio.timeout(2 * self.settings.store_timeout_seconds):
+                try:
+                    reply = await client.execute_command(*self._words(call))
+                except NoScriptError:
+                    reply = await client.execute_command(*self._words(call, whole=True))
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+        return call.read(reply)
+
+    @override
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[Wait]:
+        loop = asyncio.get_running_loop()
+        notices = self._notices.get(loop)
+        if notices is None:
+            notices = self._notices[loop] = Notices(self._url, f"{self._root}:news:")
+        return notices.watch(job_id)
+
+    @override
+    async def aclose(self) -> None:
+        loop = asyncio.get_running_loop()
+        notices = self._notices.pop(loop, None)
+        if notices is not None:
+            await notices.aclose()
+        client = self._async_clients.pop(loop, None)
+        if client is not None:
+            await client.aclose()
+
+    def _words(self, call: _Call[T], *, whole: bool = False) -> tuple[Argument, ...]:
+        """The command to send: scripts by their digest, or `whole` when the server does not know that."""
+        if isinstance(call.command, str):
+            return (call.command, *call.arguments)
+        how = ("EVAL", call.command.text) if whole else ("EVALSHA", call.command.sha)
+        return (*how, 1, self._root, *call.arguments)
+
+    def _client(self) -> Any:
+        # A forked child must not share its parent's connections, nor wait for a lock that a thread of it held.
+        client = self._clients.get(os.getpid())
+        if client is None:
+            mine = sync_client(self._url, self.settings.store_timeout_seconds)
+            client = self._clients.setdefault(os.getpid(), mine)
+            finalize(self, client.close)
+        return client
+
+    def _async_client(self) -> Any:
+        loop = asyncio.get_running_loop()
+        client = self._async_clients.get(loop)
+        if client is None:
+            client = self._async_clients[loop] = async_client(self._url, self.settings.store_timeout_seconds)
+        return client
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(f"The job store at {self.url} did not answer: {str(error) or type(error).__name__}")
+
+    # --- changes ---------------------------------------------------------------------------------------------------
+
+    @override
+    def create(self, job: NewJob, message: Message | None = None) -> Operation[CreateReply]:
+        claim = Claim(job.id, "", job.task, job.queue, "", job.max_attempts)
+        entry = wire.entry(job.task, job.queue, job.owner, job.batch_id)
+        push = ("", "", 0) if message is None else (message.key, message.body, message.database)
+        arguments = (
+            *self._header(claim, self._active_until(job.scheduled_at), None, entry),
+            *wire.reservation(job.idempotency),
+            *push,
+            self._database,
+            *wire.new_fields(job),
+        )
+        return _Call(scripts.CREATE, arguments, wire.read_created)
+
+    @override
+    def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
+        return self._change(scripts.START, claim, result)
+
+    @override
+    def report(
+        self, claim: Claim, progress: ProgressWrite | None, result: ResultWrite | None = None
+    ) -> Operation[Change]:
+        return self._change(scripts.REPORT, claim, result, *wire.progress(progress))
+
+    @override
+    def requeue(
+        self,
+        claim: Claim,
+        failure: Failure | None,
+        scheduled_at: datetime | None = None,
+        result: ResultWrite | None = None,
+    ) -> Operation[Change]:
+        due = "" if scheduled_at is None else to_us(scheduled_at)
+        header = self._header(claim, self._active_until(scheduled_at), result)
+        return _Call(scripts.REQUEUE, (*header, due, *wire.failure(failure)), wire.read_change)
+
+    @override
+    def finish(
+        self,
+        claim: Claim,
+        status: JobStatus,
+        *,
+        failure: Failure | None = None,
+        result_json: bytes | None = None,
+        progress: ProgressWrite | None = None,
+        result: ResultWrite | None = None,
+    ) -> Operation[Change]:
+        arguments = (
+            *self._header(claim, self._retention, result),
+            status.value,
+            *wire.failure(failure),
+            result_json or "",
+            self.settings.inline_result_bytes,
+            *wire.progress(progress),
+        )
+        return _Call(scripts.FINISH, arguments, wire.read_change)
+
+    @override
+    def cancel(self, job_id: str, result: ResultWrite | None = None) -> Operation[Change]:
+        return self._change(scripts.CANCEL, Claim(job_id), result, self._retention)
+
+    @override
+    def heartbeat(self, worker: str, alive: bool = True) -> Operation[None]:
+        return _Call(scripts.HEARTBEAT, (worker, int(alive), self._silence()), _read_nothing)
+
+    def _change(
+        self, script: Script, claim: Claim, result: ResultWrite | None, *arguments: Argument
+    ) -> Operation[Change]:
+        return _Call(script, (*self._header(claim, self._active, result), *arguments), wire.read_change)
+
+    def _active_until(self, due: datetime | None) -> int:
+        """The lifetime, in microseconds, of an unfinished job that is due at some time."""
+        wait = 0 if due is None else to_us(due) - to_us(datetime.now(UTC))
+        return self._active + max(0, wait)
+
+    def _header(
+        self, claim: Claim, lifetime: int, result: ResultWrite | None, entry: str | None = None
+    ) -> tuple[Argument, ...]:
+        """The arguments that all changing scripts share; `lua/lib.lua` numbers them."""
+        return (
+            claim.job_id,
+            claim.token,
+            lifetime,
+            self.settings.max_events,
+            claim.task,
+            claim.queue,
+            claim.worker,
+            "" if claim.max_attempts is None else claim.max_attempts,
+            wire.entry(claim.task, claim.queue) if entry is None else entry,
+            *(("", "", 0) if result is None else (result.key, result.payload, result.expires_seconds)),
+        )
+
+    # --- reads -----------------------------------------------------------------------------------------------------
+
+    @override
+    def get(self, job_id: str) -> Operation[Job | None]:
+        def read(reply: Any) -> Job | None:
+            record, position = reply
+            return read_job(to_fields(record), position) if record else None
+
+        return _Call(scripts.GET, (job_id,), read)
+
+    @override
+    def get_result(self, job_id: str) -> Operation[bytes | None]:
+        return _Call(scripts.RESULT, (job_id,), _read_as_is)
+
+    @override
+    def list(self, where: JobFilter, limit: int, after: Position | None = None) -> Operation[Page]:
+        newest, after_id, oldest = wire.window(where, after)
+        arguments = (limit, SCAN_BUDGET, newest, after_id, oldest, *wire.must_match(where))
+        return _Call(scripts.LIST, (*arguments, *wire.listings(self._root, where)), wire.read_page)
+
+    @override
+    def events(self, job_id: str, after: int = 0, limit: int = 100) -> Operation[Sequence[JobEvent]]:
+        key = f"{self._root}:job:{job_id}:events"
+        begin = f"({after}-0" if after else "-"
+        return _Call("XRANGE", (key, begin, "+", "COUNT", limit), wire.read_events)
+
+    @override
+    def stats(self, tasks: Sequence[str], owner: str | None = None) -> Operation[Stats]:
+        arguments: tuple[Argument, ...] = (wire.escape(owner), self._silence(), *map(wire.escape, tasks))
+        return _Call(scripts.STATS, arguments, partial(wire.read_stats, tasks))
+
+    @override
+    def ping(self) -> Operation[None]:
+        return _Call("PING", (), _read_nothing)
+
+    @override
+    def secret(self) -> Operation[bytes]:
+        return _Call(scripts.SECRET, (secrets.token_hex(32),), bytes)
+
+    def _silence(self) -> int:
+        """Microseconds after which a silent worker counts as gone."""
+        return int(3 * self.settings.heartbeat_seconds * 1e6)
+
+
+def _read_as_is(reply: Any) -> Any:
+    return reply
+
+
+def _read_nothing(reply: Any) -> None:
+    del reply

@@ -1,0 +1,148 @@
+"""What the scripts take and give: values to arguments, replies to values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+from urllib.parse import quote, unquote
+
+from aijobs.job import JobEvent, JobStatus
+from aijobs.store.base import (
+    Change,
+    CreateReply,
+    Creation,
+    Failure,
+    Idempotency,
+    JobFilter,
+    NewJob,
+    Page,
+    Position,
+    ProgressWrite,
+    Stats,
+)
+from aijobs.store.record import read_event, read_job, to_fields, to_us
+
+Argument = str | bytes | int | float
+
+#: The order in which the scripts count statuses.
+STATUSES = tuple(JobStatus)
+
+
+def escape(name: str | None) -> str:
+    """A name from outside made safe as part of a key: without separators, and never like another name."""
+    return quote(name or "", safe="")
+
+
+def entry(task: str, queue: str, owner: str | None = None, batch_id: str | None = None) -> str:
+    """Where the indexes list a job: owner, task, queue and batch."""
+    return "\n".join(map(escape, (owner, task, queue, batch_id)))
+
+
+def new_fields(job: NewJob) -> list[Argument]:
+    """The record's fields beside those that every record has."""
+    given: dict[str, Argument | None] = {
+        "owner": job.owner,
+        "batch_id": job.batch_id,
+        "metadata": json.dumps(dict(job.metadata)) if job.metadata else None,
+        "scheduled": None if job.scheduled_at is None else to_us(job.scheduled_at),
+        "arguments": job.arguments_json,
+    }
+    return list(chain.from_iterable((name, value) for name, value in given.items() if value is not None))
+
+
+def reservation(idempotency: Idempotency | None) -> tuple[Argument, Argument]:
+    """Key and fingerprint to reserve, or nothing."""
+    if idempotency is None:
+        return "", ""
+    held = f"{escape(idempotency.scope)}:{escape(idempotency.key)}"
+    return hashlib.sha256(held.encode()).hexdigest(), idempotency.fingerprint
+
+
+def progress(write: ProgressWrite | None) -> tuple[Argument, Argument]:
+    """Fraction and detail, or nothing."""
+    if write is None:
+        return "", ""
+    return "" if write.fraction is None else f"{write.fraction:.6g}", write.detail_json
+
+
+def failure(why: Failure | None) -> tuple[Argument, Argument, Argument]:
+    """Code, message and traceback, or nothing."""
+    return ("", "", "") if why is None else (why.code.value, _clean(why.message), _clean(why.traceback or ""))
+
+
+def window(where: JobFilter, after: Position | None) -> tuple[Argument, Argument, Argument]:
+    """The newest creation time, the id to go on after, and the oldest creation time."""
+    oldest = "-inf" if where.created_after is None else to_us(where.created_after)
+    if after is not None:
+        return after.created_us, after.job_id, oldest
+    newest = "+inf" if where.created_before is None else to_us(where.created_before) - 1
+    return newest, "", oldest
+
+
+def must_match(where: JobFilter) -> tuple[Argument, Argument, Argument]:
+    """Task, owner and statuses that a listed job must have."""
+    statuses = f",{','.join(sorted(where.statuses))}," if where.statuses else ""
+    return where.task or "", where.owner or "", statuses
+
+
+def listings(root: str, where: JobFilter) -> list[Argument]:
+    """The sorted sets that together hold every job that may match."""
+    if where.batch_id is not None:
+        return [f"{root}:batch:{escape(where.batch_id)}"]
+    scope = f"{root}:jobs" if where.owner is None else f"{root}:owner:{escape(where.owner)}"
+    if where.task is not None:
+        scope = f"{scope}:task:{escape(where.task)}"
+    return [f"{scope}:{status}" for status in (where.statuses or STATUSES)]
+
+
+def read_change(reply: Any) -> Change:
+    """The answer of a changing script."""
+    accepted, status, attempt, cancel = reply
+    return Change(bool(accepted), JobStatus(status.decode()) if status else None, attempt, bool(cancel))
+
+
+def read_created(reply: Any) -> CreateReply:
+    """The answer of `create.lua`."""
+    outcome, record = reply
+    fields = to_fields(record)
+    return CreateReply(Creation(outcome.decode()), read_job(fields) if fields else None)
+
+
+def read_page(reply: Any) -> Page:
+    """The answer of `list.lua`."""
+    records, created, job_id = reply
+    found = [to_fields(record) for record in records]
+    jobs = [read_job(fields) for fields in found]
+    return Page(jobs, Position(int(created), job_id.decode()) if created else None)
+
+
+def read_events(reply: Any) -> Sequence[JobEvent]:
+    """The reply of XRANGE, as redis-py hands it on."""
+    return [read_event(entry_id, fields) for entry_id, fields in reply]
+
+
+def read_stats(tasks: Sequence[str], reply: Any) -> Stats:
+    """The answer of `stats.lua`."""
+    statuses, by_task, queues, workers = reply
+    return Stats(
+        statuses=_counts(statuses),
+        tasks={task: _counts(counts) for task, counts in zip(tasks, by_task, strict=True)},
+        queues={unquote(queue.decode()): depth for queue, depth in _pairs(queues)},
+        workers={worker.decode(): int(silence) / 1e6 for worker, silence in _pairs(workers)},
+    )
+
+
+def _counts(counts: Sequence[int]) -> dict[JobStatus, int]:
+    return dict(zip(STATUSES, counts, strict=True))
+
+
+def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can carry: an exception's message may hold lone surrogates."""
+    return text.encode("utf-8", "replace").decode()

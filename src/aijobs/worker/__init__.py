@@ -1,0 +1,1 @@
+"""What runs inside Celery: in workers, and wherever tasks are sent from."""

@@ -1,0 +1,92 @@
+"""Arguments and results between JSON, which travels, and what a task's signature says."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+#: Annotations whose values JSON carries as they are.
+_PLAIN = frozenset({Any, str, int, float, bool, None, type(None), list, dict, object, inspect.Parameter.empty})
+
+
+def adapt(task_class: type) -> None:
+    """Makes a task's `run` take JSON for each parameter annotated with something else, and give JSON for models.
+
+    A task whose annotations are all plain, or cannot be resolved, stays as it is.
+    """
+    run = task_class.__dict__.get("run")
+    function = run.__func__ if isinstance(run, staticmethod) else run
+    if not inspect.isfunction(function) or hasattr(function, "__aijobs_adapted__"):
+        return
+    adapted = _adapted(function)
+    if adapted is not None:
+        task_class.run = staticmethod(adapted) if isinstance(run, staticmethod) else adapted  # type: ignore[attr-defined]
+
+
+def dump_models(value: Any) -> Any:
+    """Arguments with the pydantic models among them as JSON values."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return type(value)(map(dump_models, value)) if type(value) in (list, tuple) else value
+    if type(value) is dict:
+        return {name: dump_models(item) for name, item in value.items()}
+    return value
+
+
+def _adapted(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return None
+    signature = inspect.signature(function)
+    annotated = {name: hints[name] for name in signature.parameters if not _is_plain(hints.get(name))}
+    adapters = {name: adapter for name, hint in annotated.items() if (adapter := _adapter(hint)) is not None}
+    gives_model = not _is_plain(hints.get("return"))
+    if not adapters and not gives_model:
+        return None
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        for name, adapter in adapters.items():
+            if name in bound.arguments:
+                bound.arguments[name] = _validate(name, adapter, bound.arguments[name])
+        return dump_models(function(*bound.args, **bound.kwargs))
+
+    run.__aijobs_adapted__ = True  # type: ignore[attr-defined]
+    return run
+
+
+def _is_plain(annotation: Any) -> bool:
+    if isinstance(annotation, typing.Hashable) and annotation in _PLAIN:
+        return True
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, list, dict):
+        return all(map(_is_plain, typing.get_args(annotation)))
+    return origin is typing.Literal
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(annotation)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return None
+
+
+def _validate(name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+    if not isinstance(value, str | int | float | list | Mapping | tuple | None):
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        # pydantic's own text repeats what was given, which may be private.
+        found = "; ".join(one["msg"] for one in error.errors(include_input=False, include_url=False))
+        raise TypeError(f"argument {name!r} of the task is not what its annotation says: {found}") from None

@@ -1,0 +1,53 @@
+"""Who executes a job: the claim that a request carries from the worker's main process into the pool."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from celery import Celery
+
+from aijobs.store.base import Claim
+
+#: The request's attribute that holds the token.
+TOKEN = "aijobs_claim"  # noqa: S105
+#: The request's attribute that says the store refused the start, so that the task must not run.
+REFUSED = "aijobs_refused"
+#: The request's attribute that holds when a retry is due, as ISO 8601 text.
+DUE = "aijobs_due"
+
+_BUILT_IN = "celery."
+
+
+def new_token() -> str:
+    """A token for one delivery of a message."""
+    return secrets.token_hex(8)
+
+
+def is_job(task_name: str | None) -> bool:
+    """Whether a task's executions are jobs; Celery's built-in tasks are machinery."""
+    return not (task_name or "").startswith(_BUILT_IN)
+
+
+def claim_of(app: Celery, job_id: str, request: Any) -> Claim:
+    """The claim under which a request's states are reported; without a request, that of a bystander."""
+    if request is None:
+        return Claim(job_id)
+    task = getattr(request, "task", None)
+    name = task if isinstance(task, str) else ""
+    delivery = getattr(request, "delivery_info", None) or {}
+    return Claim(
+        job_id,
+        token=getattr(request, TOKEN, "") or "",
+        task=name,
+        queue=delivery.get("routing_key") or "",
+        worker=getattr(request, "hostname", None) or "",
+        max_attempts=max_attempts(app, name),
+    )
+
+
+def max_attempts(app: Celery, task_name: str) -> int | None:
+    """How often a task may start, by its `max_retries`; None when unlimited or unknown."""
+    task = app.tasks.get(task_name) if task_name else None
+    retries = getattr(task, "max_retries", None)
+    return None if retries is None else retries + 1

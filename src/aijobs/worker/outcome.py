@@ -1,0 +1,127 @@
+"""From what Celery reports to what the record says: exceptions to failures, results to JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pydantic_core
+from billiard.einfo import ExceptionWithTraceback
+from celery.exceptions import (
+    Reject,
+    SoftTimeLimitExceeded,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from celery.utils.serialization import UnpickleableExceptionWrapper
+from kombu.exceptions import EncodeError
+
+from aijobs.job import ErrorCode
+from aijobs.store.base import Failure
+
+#: Longer texts are cut: a record is not a log.
+MESSAGE_LENGTH = 2_000
+TRACEBACK_LENGTH = 8_000
+
+
+_FIXED = {
+    ErrorCode.EXPIRED: "The job expired before a worker could run it.",
+    ErrorCode.CANCELLED: "The job was cancelled.",
+}
+_PREFIXES = {
+    ErrorCode.WORKER_LOST: "The worker process that ran the job was lost. ",
+    ErrorCode.INVALID_RESULT: "The task returned something that cannot be stored as its result. ",
+}
+
+
+def bare_exception(exception: Any) -> Any:
+    """The exception itself, out of the wrapper in which it came from a pool process."""
+    return exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
+
+
+def describe_failure(outcome: Any, traceback: Any = None, time_limit: float | None = None) -> Failure:
+    """Why an attempt ended.
+
+    Args:
+        outcome: the exception, or what a task gave to `update_state(state="FAILURE", meta=…)`.
+        traceback: as text, or None.
+        time_limit: the soft limit in seconds that applied, when known.
+    """
+    exception = bare_exception(outcome)
+    code = _code(exception)
+    return Failure(code, _message(code, exception, time_limit)[:MESSAGE_LENGTH], _tail(traceback))
+
+
+def encode_json(value: Any) -> bytes:
+    """A result as JSON text. What JSON cannot hold becomes null (NaN, infinities) or text (objects)."""
+    try:
+        return pydantic_core.to_json(value, inf_nan_mode="null", fallback=str)
+    except (ValueError, TypeError, RecursionError):
+        # Lone surrogates, keys of odd types, …
+        return json.dumps(_plain(value), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def _code(exception: Any) -> ErrorCode:
+    if isinstance(exception, SoftTimeLimitExceeded | TimeLimitExceeded):
+        return ErrorCode.TIME_LIMIT
+    if isinstance(exception, WorkerLostError):
+        return ErrorCode.WORKER_LOST
+    if isinstance(exception, Reject):
+        return ErrorCode.REJECTED
+    if isinstance(exception, TaskRevokedError):
+        return ErrorCode.EXPIRED if exception.args[:1] == ("expired",) else ErrorCode.CANCELLED
+    if isinstance(exception, EncodeError):
+        return ErrorCode.INVALID_RESULT
+    return ErrorCode.EXCEPTION
+
+
+def _message(code: ErrorCode, exception: Any, time_limit: float | None) -> str:
+    match code:
+        case ErrorCode.TIME_LIMIT:
+            return _time_limit_message(exception, time_limit)
+        case ErrorCode.REJECTED:
+            return f"The task rejected its message: {exception.reason or 'no reason given'}"
+        case _:
+            return _PREFIXES.get(code, "") + (_FIXED.get(code) or _exception_text(exception))
+
+
+def _time_limit_message(exception: Any, time_limit: float | None) -> str:
+    if isinstance(exception, TimeLimitExceeded):
+        limit = exception.args[0] if exception.args else None
+        return f"The job exceeded its time limit of {limit} seconds and was stopped."
+    shown = f" of {time_limit} seconds" if time_limit else ""
+    return f"The job exceeded its soft time limit{shown}."
+
+
+def _exception_text(exception: Any) -> str:
+    if isinstance(exception, UnpickleableExceptionWrapper):
+        return f"{exception.exc_cls_name}: {', '.join(map(str, exception.exc_args))}"
+    if isinstance(exception, BaseException):
+        text = str(exception)
+        return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+    if isinstance(exception, dict):
+        return _text_of_meta(exception)
+    return str(exception)
+
+
+def _text_of_meta(meta: dict[str, Any]) -> str:
+    for key in ("exc_message", "error", "message", "detail"):
+        if meta.get(key):
+            value = meta[key]
+            return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return "The task reported that it failed."
+
+
+def _tail(traceback: Any) -> str | None:
+    return str(traceback)[-TRACEBACK_LENGTH:] if traceback else None

@@ -1,0 +1,71 @@
+"""Progress in the shapes that tasks give to Celery's own `update_state`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from aijobs.job import Progress
+from aijobs.store.base import ProgressWrite
+from aijobs.worker.outcome import encode_json
+
+_CURRENT = ("current", "done", "processed", "completed")
+_TOTAL = ("total", "total_items", "max")
+_FRACTION = ("progress", "percent", "percentage", "pct", "fraction")
+_STEP = ("step", "stage", "phase")
+_MESSAGE = ("message", "status", "description", "detail")
+
+
+def read_meta(meta: Any) -> ProgressWrite | None:
+    """Progress from an `update_state(meta=…)`, or None when it holds none.
+
+    Known shapes are `{"progress": 0.4}`, `{"progress": 40}` (percent), `{"current": 3, "total": 9}` and, beside them,
+    names of a step and a message.
+    """
+    if not isinstance(meta, Mapping):
+        return None
+    current, total = _number(meta, _CURRENT), _number(meta, _TOTAL)
+    step, message = _text(meta, _STEP), _text(meta, _MESSAGE)
+    fraction = fraction_of(current, total)
+    if fraction is None:
+        fraction = _fraction(meta)
+    if fraction is None and current is None and step is None and message is None:
+        return None
+    return progress_write(fraction, Progress(current=current, total=total, step=step, message=message))
+
+
+def progress_write(fraction: float | None, detail: Progress) -> ProgressWrite:
+    """A report in the form that the store takes."""
+    return ProgressWrite(fraction, encode_json(detail.to_dict()).decode())
+
+
+def fraction_of(current: float | None, total: float | None) -> float | None:
+    """Done by total, within 0 and 1; None when that means nothing."""
+    if current is None or not total or total < 0:
+        return None
+    return min(1.0, max(0.0, current / total))
+
+
+def _fraction(meta: Mapping[str, Any]) -> float | None:
+    value = next((meta[name] for name in _FRACTION if name in meta), None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    # Whole numbers are percent: `int(100 * i / n)` passes through 1, while a float of 1.0 is the end.
+    is_percent = isinstance(value, int) or value > 1 or ("progress" not in meta and "fraction" not in meta)
+    return min(1.0, max(0.0, value / 100 if is_percent else value))
+
+
+def _number(meta: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+    for name in names:
+        value = meta.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    return None
+
+
+def _text(meta: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if isinstance(meta.get(name), str):
+            return str(meta[name])
+    return None
