@@ -1,4 +1,4 @@
-# make demo [DOCS=path ...]   ingest real documents with a worker, an API and an embedded server
+# make demo [DOCS=~/papers] [ASK="a question"]   ingest real documents with a worker, an API and an embedded server
 # make test [ARGS=...]        install what the tests need and run them
 # make lint                   style, types, layers
 # make bench                  ratios against stock Celery, in one run
@@ -6,7 +6,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-DOCS ?=
 
 .PHONY: demo test lint bench clean
 
@@ -23,7 +22,7 @@ $(VENV)/.test: pyproject.toml $(VENV)/.dev
 	touch $@
 
 demo: $(VENV)/.dev
-	cd examples && ../$(BIN)/python -m document_ingestion.demo $(abspath $(DOCS))
+	PYTHONPATH=examples $(BIN)/python -m document_ingestion.demo $(if $(ASK),--ask "$(ASK)") $(DOCS)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)

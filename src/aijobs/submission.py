@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from celery import Celery, Task, states
+from celery import Celery, Task, states, uuid
 from celery.exceptions import TaskRevokedError
 
 from aijobs.attach import setup
 from aijobs.errors import IdempotencyConflict, JobNotFound, PublishFailed
-from aijobs.job import Job
+from aijobs.job import Job, JobStatus
 from aijobs.runtime import Runtime
-from aijobs.store.base import Change, CreateReply, Creation, Idempotency, Message, NewJob, ResultWrite
+from aijobs.store.base import Change, Claim, CreateReply, Creation, Idempotency, Message, NewJob, ResultWrite
 from aijobs.worker.backend import JobBackendMixin
+from aijobs.worker.claims import new_token
 from aijobs.worker.hooks import Draft, drafting, record_publish_failure
 from aijobs.worker.outbox import Outbox, can_push
-from aijobs.worker.outcome import encode_json
+from aijobs.worker.outcome import describe_failure, encode_json
 
 #: How long the broker may take for a message when it is not the store's own server, seconds.
 PUBLISH_SECONDS = 0.8
@@ -62,12 +62,10 @@ def submit(
         scope = f"{owner or ''} {task.name}"
         idempotency = Idempotency(scope, idempotency_key, hashlib.sha256(content).hexdigest())
     known = {"owner": owner, "metadata": metadata or {}, "idempotency": idempotency}
-    send = partial(_apply, task, args, kwargs or {}, options)
-    drafted = _draft_push(runtime, send, known)
-    if drafted is None:
-        reply = _send_recorded(runtime, send, known)
-    else:
-        reply = runtime.store.run(runtime.store.create(*drafted))
+    request = _Request(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
+    drafted = _draft_push(runtime, request)
+    store = runtime.store
+    reply = store.run(store.create(*drafted)) if drafted else _send_recorded(runtime, request)
     if reply.job is None:
         raise IdempotencyConflict(f"The idempotency key {idempotency_key!r} was used with other arguments.")
     return reply.job
@@ -91,15 +89,17 @@ async def submit_async(
         PublishFailed: the broker did not take the message in time; the record says so.
     """
     known = {"owner": owner, "batch_id": batch_id, "metadata": metadata or {}, "idempotency": idempotency}
-    send = partial(_apply, runtime.app.tasks[task_name], args, kwargs, {})
-    drafted = _draft_push(runtime, send, known)
+    job_id = uuid()
+    request = _Request(runtime.app.tasks[task_name], args, kwargs, {"task_id": job_id}, known)
+    drafted = _draft_push(runtime, request)
     if drafted is not None:
         return await runtime.store.run_async(runtime.store.create(*drafted))
-    sent = asyncio.to_thread(_send_recorded, runtime, send, known)
+    sent = asyncio.to_thread(_send_recorded, runtime, request)
     try:
-        return await asyncio.wait_for(sent, PUBLISH_SECONDS)
+        return await asyncio.wait_for(sent, None if request.is_eager else PUBLISH_SECONDS)
     except TimeoutError:
-        raise PublishFailed("", "no answer in time") from None
+        # The thread goes on; when it fails as well, it says so in the record.
+        raise PublishFailed(job_id, "no answer in time") from None
 
 
 def cancel(app: Celery, job_id: str) -> Change:
@@ -160,38 +160,69 @@ class _RecordedDraft:
             raise PublishFailed(job.id, type(error).__name__) from error
 
 
-def _draft_push(runtime: Runtime, send: Callable[..., Any], known: Mapping[str, Any]) -> tuple[NewJob, Message] | None:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a caller wants to have run."""
+
+    task: Task[Any, Any]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+    #: Fields of the record that only the caller knows.
+    known: Mapping[str, Any]
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether the app runs its tasks in the caller's process, as tests do."""
+        return bool(self.task.app.conf.task_always_eager)
+
+    def send(self, draft: Draft, **options: Any) -> None:
+        """Has Celery publish the task, through a draft."""
+        token = drafting.set(draft)
+        try:
+            self.task.apply_async(tuple(self.args), dict(self.kwargs), **{**self.options, **options})
+        finally:
+            drafting.reset(token)
+
+
+def _draft_push(runtime: Runtime, request: _Request) -> tuple[NewJob, Message] | None:
     """Record and message of a job, for one step; None when they have to be written one after the other."""
-    outbox = Outbox.of(runtime)
+    outbox = None if request.is_eager else Outbox.of(runtime)
     if outbox is None:
         return None
-    draft = _PushDraft(known)
+    draft = _PushDraft(request.known)
     try:
         # What is kept is not sent, so there is nothing to try again, and no queue to declare.
-        _with_draft(draft, send, producer=outbox.producer, retry=False, declare=())
+        request.send(draft, producer=outbox.producer, retry=False, declare=())
     except _NotPushable:
         return None
     return cast(NewJob, draft.job), outbox.take()
 
 
-def _send_recorded(runtime: Runtime, send: Callable[..., Any], known: Mapping[str, Any]) -> CreateReply:
-    draft = _RecordedDraft(runtime, known)
-    _with_draft(draft, send)
+def _send_recorded(runtime: Runtime, request: _Request) -> CreateReply:
+    if request.is_eager:
+        return _run_eagerly(runtime, request)
+    draft = _RecordedDraft(runtime, request.known)
+    request.send(draft)
     return cast(CreateReply, draft.reply)
 
 
-def _with_draft(draft: Draft, send: Callable[..., Any], **options: Any) -> None:
-    token = drafting.set(draft)
-    try:
-        send(**options)
-    finally:
-        drafting.reset(token)
-
-
-def _apply(
-    task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any], given: Mapping[str, Any], **options: Any
-) -> None:
-    task.apply_async(tuple(args), dict(kwargs), **{**given, **options})
+def _run_eagerly(runtime: Runtime, request: _Request) -> CreateReply:
+    """Runs a job here and now, with the record that a worker would have given it."""
+    store, task = runtime.store, request.task
+    job_id = request.options["task_id"]
+    claim = Claim(job_id, new_token(), str(task.name))
+    reply = store.run(store.create(NewJob(job_id, claim.task, **request.known)))
+    if reply.outcome is not Creation.CREATED:
+        return reply
+    store.run(store.start(claim))
+    outcome = task.apply(tuple(request.args), dict(request.kwargs), task_id=job_id, throw=False)
+    if outcome.successful():
+        end = store.finish(claim, JobStatus.SUCCESS, result_json=encode_json(outcome.result))
+    else:
+        end = store.finish(claim, JobStatus.FAILED, failure=describe_failure(outcome.result, outcome.traceback))
+    store.run(end)
+    return CreateReply(Creation.CREATED, store.run(store.get(job_id)))
 
 
 def _revoked_result(runtime: Runtime, job_id: str) -> ResultWrite | None:

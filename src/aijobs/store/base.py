@@ -217,12 +217,18 @@ class JobStore(ABC):
         """
 
     @abstractmethod
-    def create(self, job: NewJob, message: Message | None = None) -> Operation[CreateReply]:
-        """Makes the record of a new job, reserves its idempotency key and pushes its message, in one step."""
+    def create(self, job: NewJob, message: Message | None = None, *, reopen: bool = False) -> Operation[CreateReply]:
+        """Makes the record of a new job, reserves its idempotency key and pushes its message, in one step.
+
+        With `reopen`, a finished job of the same id begins a new run, as it does when Celery is given an id twice.
+        """
 
     @abstractmethod
     def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
-        """Begins the next attempt: the claim becomes the fencing token. Refused when the job is finished."""
+        """Begins the next attempt: the claim becomes the fencing token.
+
+        Refused when the job is finished; a job whose cancel was asked for is revoked.
+        """
 
     @abstractmethod
     def report(
@@ -237,8 +243,12 @@ class JobStore(ABC):
         failure: Failure | None,
         scheduled_at: datetime | None = None,
         result: ResultWrite | None = None,
+        progress: ProgressWrite | None = None,
     ) -> Operation[Change]:
-        """Sends the running attempt back to the queue: a retry, or a message that was returned."""
+        """Sends the running attempt back to the queue: a retry, or a message that was returned.
+
+        A job whose cancel was asked for is revoked instead; `result` is not written then.
+        """
 
     @abstractmethod
     def finish(

@@ -154,7 +154,7 @@ class RedisStore(JobStore):
     # --- changes ---------------------------------------------------------------------------------------------------
 
     @override
-    def create(self, job: NewJob, message: Message | None = None) -> Operation[CreateReply]:
+    def create(self, job: NewJob, message: Message | None = None, *, reopen: bool = False) -> Operation[CreateReply]:
         claim = Claim(job.id, "", job.task, job.queue, "", job.max_attempts)
         entry = wire.entry(job.task, job.queue, job.owner, job.batch_id)
         push = ("", "", 0) if message is None else (message.key, message.body, message.database)
@@ -163,13 +163,14 @@ class RedisStore(JobStore):
             *wire.reservation(job.idempotency),
             *push,
             self._database,
+            int(reopen),
             *wire.new_fields(job),
         )
         return _Call(scripts.CREATE, arguments, wire.read_created)
 
     @override
     def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
-        return self._change(scripts.START, claim, result)
+        return self._change(scripts.START, claim, result, self._retention)
 
     @override
     def report(
@@ -184,10 +185,12 @@ class RedisStore(JobStore):
         failure: Failure | None,
         scheduled_at: datetime | None = None,
         result: ResultWrite | None = None,
+        progress: ProgressWrite | None = None,
     ) -> Operation[Change]:
         due = "" if scheduled_at is None else to_us(scheduled_at)
         header = self._header(claim, self._active_until(scheduled_at), result)
-        return _Call(scripts.REQUEUE, (*header, due, *wire.failure(failure)), wire.read_change)
+        arguments = (*header, due, *wire.failure(failure), *wire.progress(progress), self._retention)
+        return _Call(scripts.REQUEUE, arguments, wire.read_change)
 
     @override
     def finish(

@@ -7,11 +7,8 @@ does not reach Celery's own result either. Over Redis, `JobRedisBackend` does bo
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import states
@@ -20,13 +17,13 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError
 from typing_extensions import override
 
-from aijobs.errors import StoreUnavailable
 from aijobs.job import JobStatus
 from aijobs.runtime import runtime_of
-from aijobs.store.base import Change, Claim, Operation, ResultWrite
+from aijobs.store.base import Change, Claim, Failure, Operation, ProgressWrite, ResultWrite
 from aijobs.store.connect import same_server
 from aijobs.worker.claims import DUE, REFUSED, claim_of, is_job
 from aijobs.worker.outcome import describe_failure, encode_json
+from aijobs.worker.patience import run_patiently
 from aijobs.worker.progress import close_reporter
 from aijobs.worker.request import JobCancelled
 from aijobs.worker.shapes import read_meta
@@ -37,10 +34,6 @@ else:
     _Stock = object
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
-
-#: How long the end of an attempt is tried to be written while the store is away, seconds.
-PATIENCE_SECONDS = 120.0
 
 
 class JobBackendMixin(_Stock):
@@ -65,7 +58,10 @@ class JobBackendMixin(_Stock):
         change = self.write_record(task_id, result, state, traceback, request, write)
         if write is None and (change.accepted or change.status is None):
             super().store_result(task_id, result, state, traceback=traceback, request=request, **kwargs)
-        if change.accepted and change.cancel_requested and state not in _FINAL:
+        if change.cancel_requested and change.status is JobStatus.REVOKED and state in _UNFINISHED:
+            # The store has revoked the job instead; those who wait for Celery's result are to know.
+            super().store_result(task_id, TaskRevokedError("revoked"), states.REVOKED, request=request)
+        elif change.cancel_requested and change.accepted and state not in _FINAL:
             raise JobCancelled
         return encoded
 
@@ -108,38 +104,59 @@ class JobBackendMixin(_Stock):
     def record_only(self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None) -> None:
         """Writes a state of a task whose result is ignored: the record, and nothing else."""
         if _has_record(request):
-            self.write_record(task_id, result, state, traceback, request, None)
+            self.write_record(task_id, result, state, traceback, request, None, keep_result=False)
 
     def result_write(self, task_id: str, encoded: Any, state: str, traceback: Any, request: Any) -> ResultWrite | None:
         """Celery's result as part of the same step, or None when the backend writes it by itself."""
         return None
 
     def write_record(
-        self, task_id: str, result: Any, state: str, traceback: Any, request: Any, write: ResultWrite | None
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any,
+        request: Any,
+        write: ResultWrite | None,
+        *,
+        keep_result: bool = True,
     ) -> Change:
         """Makes the change of the record that a state stands for."""
+        if state == states.STARTED and _is_start(result):
+            return self.record_start(task_id, request, write)
         store = runtime_of(self.app).store
         claim = claim_of(self.app, task_id, request)
-        if state == states.STARTED and _is_start(result):
-            change = _patiently(lambda: store.start(claim, write), store.run)
-            if request is not None and not change.accepted:
-                setattr(request, REFUSED, True)
-            return change
         if state not in _FINAL:
             return store.run(store.report(claim, read_meta(result), write))
-        return _patiently(lambda: self._final(claim, result, state, traceback, request, write), store.run)
-
-    def _final(
-        self, claim: Claim, result: Any, state: str, traceback: Any, request: Any, write: ResultWrite | None
-    ) -> Operation[Change]:
-        store = runtime_of(self.app).store
         progress = close_reporter(claim.token)
         if state == states.SUCCESS:
-            inline = None if result is None and write is None else encode_json(result)
-            return store.finish(claim, JobStatus.SUCCESS, result_json=inline, progress=progress, result=write)
-        failure = describe_failure(result, traceback, _soft_limit(self.app, claim, request))
+            kept = encode_json(result) if keep_result else None
+            end = store.finish(claim, JobStatus.SUCCESS, result_json=kept, progress=progress, result=write)
+        else:
+            failure = describe_failure(result, traceback, _soft_limit(self.app, claim, request))
+            end = self._unsuccessful(claim, state, failure, progress, request, write)
+        return run_patiently(store, end)
+
+    def record_start(self, task_id: str, request: Any, write: ResultWrite | None = None) -> Change:
+        """Begins the attempt; when the job is over already, has the request say so."""
+        store = runtime_of(self.app).store
+        change = run_patiently(store, store.start(claim_of(self.app, task_id, request), write))
+        if request is not None and not change.accepted:
+            setattr(request, REFUSED, True)
+        return change
+
+    def _unsuccessful(
+        self,
+        claim: Claim,
+        state: str,
+        failure: Failure,
+        progress: ProgressWrite | None,
+        request: Any,
+        write: ResultWrite | None,
+    ) -> Operation[Change]:
+        store = runtime_of(self.app).store
         if state == states.RETRY:
-            return store.requeue(claim, failure, _due(request), write)
+            return store.requeue(claim, failure, _due(request), write, progress)
         status = JobStatus.REVOKED if state == states.REVOKED else JobStatus.FAILED
         return store.finish(claim, status, failure=failure, progress=progress, result=write)
 
@@ -150,7 +167,7 @@ class JobRedisBackend(JobBackendMixin, RedisBackend):
     When the records live in another server or database than the results, it writes them one after the other.
     """
 
-    @property
+    @cached_property
     def _is_fused(self) -> bool:
         return same_server(runtime_of(self.app).store_url, self.connparams)
 
@@ -176,6 +193,7 @@ def job_backend_class(stock: type[Backend]) -> type[Backend]:
     return type(f"Job{stock.__name__}", (JobBackendMixin, stock), {"__module__": __name__})
 
 
+_UNFINISHED = frozenset({states.STARTED, states.RETRY})
 _FINAL = frozenset({states.SUCCESS, states.FAILURE, states.REVOKED, states.RETRY})
 
 
@@ -187,22 +205,6 @@ def _has_record(request: Any) -> bool:
 def _is_start(result: Any) -> bool:
     """Whether a STARTED is the worker's own, not a task's `update_state(state="STARTED", meta=…)`."""
     return isinstance(result, dict) and result.keys() == {"pid", "hostname"}
-
-
-def _patiently(operation: Callable[[], Operation[T]], run: Callable[[Operation[T]], T]) -> T:
-    """Runs what must not be lost: again and again while the store is away, within bounds."""
-    prepared = operation()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    pause = 0.1
-    while True:
-        try:
-            return run(prepared)
-        except StoreUnavailable as error:
-            if time.monotonic() + pause > deadline:
-                raise
-            logger.warning("%s; trying again in %.1f seconds", error, pause)
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
 
 
 def _due(request: Any) -> datetime | None:

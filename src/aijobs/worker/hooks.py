@@ -17,7 +17,7 @@ from aijobs.job import ErrorCode, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.base import Claim, Failure, NewJob
 from aijobs.worker.backend import JobBackendMixin
-from aijobs.worker.claims import DUE, REFUSED, is_job, max_attempts
+from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job, max_attempts
 from aijobs.worker.progress import close_reporter
 from aijobs.worker.task import ProgressTask
 
@@ -97,7 +97,7 @@ def publish_recorded(app: Celery, job: NewJob, publish: Callable[[], Any]) -> An
     """Makes a job's record and publishes its message; without a store the message goes out all the same."""
     store = runtime_of(app).store
     try:
-        store.run(store.create(job))
+        store.run(store.create(job, reopen=True))
     except StoreUnavailable as error:
         # The worker that starts the job makes the record then.
         logger.warning("Job %s is sent without a record: %s", job.id, error)
@@ -160,7 +160,7 @@ def _before_run(sender: Any = None, task: Any = None, **_: Any) -> None:
         or (task.request.ignore_result is None and task.ignore_result)
     ):
         # Celery will not report this start.
-        task.backend.record_only(task.request.id, {"pid": 0, "hostname": ""}, states.STARTED, request=task.request)
+        task.backend.record_start(task.request.id, task.request)
 
 
 def _on_retry(sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **_: Any) -> None:
@@ -172,7 +172,7 @@ def _on_retry(sender: Any = None, request: Any = None, reason: Any = None, einfo
 
 def _after_run(task: Any = None, **_: Any) -> None:
     # What ended without a result (Ignore, Reject) leaves its reporter open.
-    close_reporter(getattr(task.request, "aijobs_claim", ""))
+    close_reporter(getattr(task.request, TOKEN, ""))
 
 
 def _encode_arguments(body: Any, limit: int) -> str | None:

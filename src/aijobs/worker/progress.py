@@ -47,6 +47,7 @@ class Reporter:
         self._closed = False
         self._cancelled = False
         self._meter = _RateMeter()
+        self._written: tuple[Progress, ProgressWrite] | None = None
         self._writing = threading.Lock()
 
     def report(self, progress: Progress) -> None:
@@ -94,8 +95,11 @@ class Reporter:
 
     def _snapshot(self) -> ProgressWrite:
         seen = self._progress
-        rate, eta = self._meter.measure(seen.current, seen.total)
-        return progress_write(fraction_of(seen.current, seen.total), replace(seen, rate=rate, eta_seconds=eta))
+        if self._written is None or self._written[0] is not seen:
+            rate, eta = self._meter.measure(seen.current, seen.total)
+            detail = replace(seen, rate=rate, eta_seconds=eta)
+            self._written = seen, progress_write(fraction_of(seen.current, seen.total), detail)
+        return self._written[1]
 
     def _postpone(self, error: StoreUnavailable) -> None:
         # The task must not wait for a store that is away: until it is back, only the thread writes.
@@ -124,8 +128,10 @@ class _RateMeter:
             newest = (current - self._seen[1]) / (now - self._seen[0])
             self._rate = newest if self._rate is None else SMOOTHING * newest + (1 - SMOOTHING) * self._rate
             self._seen = (now, current)
+        if self._rate is None:
+            return None, None
         left = None if total is None or not self._rate else max(0.0, (total - current) / self._rate)
-        return self._rate, left
+        return round(self._rate, 3), None if left is None else round(left, 3)
 
 
 class _Flusher:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import Ignore, Reject
 from celery.worker.request import Request
 
+from aijobs.errors import StoreUnavailable
 from aijobs.job import ErrorCode, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.base import Change, Failure, Operation
 from aijobs.worker.claims import TOKEN, claim_of, is_job, new_token
 from aijobs.worker.outcome import bare_exception
+from aijobs.worker.patience import SHORT_PATIENCE_SECONDS, run_patiently
+
+logger = logging.getLogger(__name__)
 
 #: What `Task.replace` gives to `Ignore`: the job goes on, as another task under the same id.
 _REPLACED = ("Replaced by new task",)
@@ -70,8 +75,13 @@ class JobRequest(Request):
         self._write(runtime_of(self._app).store.requeue(self._claim(), failure))
 
     def _write(self, operation: Operation[Change]) -> None:
-        if is_job(self._type):
-            runtime_of(self._app).store.run(operation)
+        if not is_job(self._type):
+            return
+        try:
+            run_patiently(runtime_of(self._app).store, operation, SHORT_PATIENCE_SECONDS)
+        except StoreUnavailable as error:
+            # The worker has other jobs to look after.
+            logger.error("The state of job %s is not recorded: %s", self.id, error)  # noqa: TRY400
 
     def _claim(self) -> Any:
         return claim_of(self._app, self.id, self._context)

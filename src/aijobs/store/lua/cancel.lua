@@ -9,12 +9,7 @@ if job.cancel == 0 then
   job.cancel = 1
 end
 if job.status == 'queued' then
-  ARGV[3] = ARGV[13]
-  enter(job, 'revoked')
-  redis.call('HSET', key, 'completed', now, 'error_code', 'cancelled', 'error_attempt', job.attempt,
-    'error_message', 'The job was cancelled before it ran.', 'traceback', '')
-  redis.call('HDEL', key, 'scheduled')
-  emit('job.completed', cjson.encode({status = 'revoked', attempt = job.attempt}))
+  revoke(job, ARGV[13])
   write_result()
 else
   emit('job.status', cjson.encode({status = 'running', attempt = job.attempt, cancel_requested = true}))

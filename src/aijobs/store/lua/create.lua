@@ -3,7 +3,8 @@
 -- ARGV[13] idempotency key ('' = none)   ARGV[16] message body
 -- ARGV[14] its fingerprint               ARGV[17] number of the database that holds the list
 -- ARGV[15] list to push to ('' = none)   ARGV[18] number of this database
--- ARGV[19…] more fields of the record, name and value in turn
+-- ARGV[19] '1' when a finished job of this id is to run anew
+-- ARGV[20…] more fields of the record, name and value in turn
 --
 -- Returns {'created' | 'exists' | 'conflict', the record as HGETALL gives it}.
 -- The remembered job of an idempotency key is written as fingerprint, newline, id.
@@ -16,7 +17,10 @@ if reservation then
     return {'exists', redis.call('HGETALL', root .. ':job:' .. first)}
   end
 end
-if redis.call('EXISTS', key) == 1 then return {'exists', redis.call('HGETALL', key)} end
+local before = load_job()
+if before.status ~= '' and not (ARGV[19] == '1' and FINISHED[before.status]) then
+  return {'exists', redis.call('HGETALL', key)}
+end
 
 -- A push that fails ends the script, so it comes first: nothing is undone when a script ends.
 if ARGV[15] ~= '' then
@@ -24,7 +28,8 @@ if ARGV[15] ~= '' then
   redis.call('LPUSH', ARGV[15], ARGV[16])
   if ARGV[17] ~= ARGV[18] then redis.call('SELECT', ARGV[18]) end
 end
-insert({unpack(ARGV, 19)})
+if before.status ~= '' then forget_run(before) end
+insert({unpack(ARGV, 20)})
 if reservation then
   redis.call('SET', reservation, ARGV[14] .. '\n' .. id)
   redis.call('HSET', key, 'idem', ARGV[13])

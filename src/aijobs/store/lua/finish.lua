@@ -28,7 +28,7 @@ if ARGV[17] ~= '' then
     redis.call('SET', key .. ':result', ARGV[17], 'PX', milliseconds_to_live())
   end
 end
-if ARGV[20] ~= '' then redis.call('HSET', key, 'progress', ARGV[19], 'detail', ARGV[20]) end
+write_progress(ARGV[19], ARGV[20])
 if ARGV[13] == 'success' then redis.call('HSET', key, 'progress', '1') end
 emit('job.completed', cjson.encode({status = ARGV[13], attempt = job.attempt}))
 commit(job)

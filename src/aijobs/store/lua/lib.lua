@@ -64,6 +64,11 @@ local function list_as(entry, status, created)
   end
 end
 
+local function leave_batch(entry, member)
+  local _, _, _, batch = split(entry)
+  if batch ~= '' then redis.call('ZREM', root .. ':batch:' .. batch, member) end
+end
+
 local function unlist(entry, status, member)
   for _, listing in ipairs(listings(entry, status)) do redis.call('ZREM', listing, member) end
   if status == 'queued' then
@@ -78,8 +83,7 @@ local function trim(most)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, most)) do
     local gone, entry = string.match(member, '^(.*)\n([^\n]*\n[^\n]*\n[^\n]*\n[^\n]*)$')
     for _, status in ipairs(STATUSES) do unlist(entry, status, gone) end
-    local _, _, _, batch = split(entry)
-    if batch ~= '' then redis.call('ZREM', root .. ':batch:' .. batch, gone) end
+    leave_batch(entry, gone)
     redis.call('ZREM', expiry, member)
   end
 end
@@ -142,6 +146,26 @@ local function insert(fields)
   trim(10)
 end
 
+-- The attempt that had the job has it no longer: nothing of it is accepted from now on.
+local function fence_off(job)
+  if job.claim ~= '' then
+    job.lost, job.claim = string.sub(job.lost .. job.claim .. ',', -LOST_LENGTH), ''
+    redis.call('HSET', key, 'lost', job.lost, 'claim', '')
+  end
+end
+
+-- Clears a finished run away, so that the job can be inserted again; its events and revisions go on counting,
+-- and its attempts stay fenced off.
+local function forget_run(job)
+  fence_off(job)
+  unlist(job.entry, job.status, id)
+  leave_batch(job.entry, id)
+  redis.call('ZREM', root .. ':expiry', id .. '\n' .. job.entry)
+  local seq, rev = unpack(redis.call('HMGET', key, 'seq', 'rev'))
+  redis.call('DEL', key, key .. ':result')
+  redis.call('HSET', key, 'seq', seq, 'rev', rev, 'lost', job.lost)
+end
+
 -- Jobs of publishers that do not know of the store get their record from the first worker that reports them.
 local function load_or_adopt()
   local job = load_job()
@@ -157,14 +181,6 @@ local function enter(job, status)
   list_as(job.entry, status, job.created)
   redis.call('HSET', key, 'status', status)
   job.status = status
-end
-
--- The attempt that had the job has it no longer: nothing of it is accepted from now on.
-local function fence_off(job)
-  if job.claim ~= '' then
-    job.lost, job.claim = string.sub(job.lost .. job.claim .. ',', -LOST_LENGTH), ''
-    redis.call('HSET', key, 'lost', job.lost, 'claim', '')
-  end
 end
 
 local function is_lost(job)
@@ -183,6 +199,22 @@ local function open_attempt(job)
   redis.call('HDEL', key, 'scheduled', 'ended', 'progress', 'detail')
   if job.attempt > 1 then emit('job.attempt', cjson.encode({attempt = job.attempt})) end
   emit('job.status', cjson.encode({status = 'running', attempt = job.attempt}))
+end
+
+-- The end of a job whose cancel was asked for, where no task runs that could be asked to stop.
+local function revoke(job, retention)
+  ARGV[3] = retention
+  if job.status == 'running' then redis.call('HSET', key, 'ended', now) end
+  enter(job, 'revoked')
+  redis.call('HSET', key, 'completed', now, 'error_code', 'cancelled', 'error_attempt', job.attempt,
+    'error_message', 'The job was cancelled while no attempt ran.', 'traceback', '')
+  redis.call('HDEL', key, 'scheduled')
+  emit('job.completed', cjson.encode({status = 'revoked', attempt = job.attempt}))
+end
+
+-- The last word on an attempt's progress, which comes with its end.
+local function write_progress(fraction, detail)
+  if detail ~= '' then redis.call('HSET', key, 'progress', fraction, 'detail', detail) end
 end
 
 -- Whether this writer may change the job now.

@@ -2,6 +2,10 @@
 --
 -- ARGV[13] due at, microseconds ('' = now)   ARGV[14] error code ('' = none)
 -- ARGV[15] error message                     ARGV[16] traceback
+-- ARGV[17] progress: fraction ('' = unknown) ARGV[18] progress: detail ('' = as it is)
+-- ARGV[19] time to live of a finished job, microseconds
+--
+-- A job whose cancel was asked for is revoked instead; Celery's result is left to the caller then.
 
 -- A bystander has no attempt to return, so what it names gets no record either.
 local job = claim == '' and load_job() or load_or_adopt()
@@ -13,6 +17,12 @@ if job.status == 'queued' then open_attempt(job) end
 enter(job, 'queued')
 fence_off(job)
 redis.call('HSET', key, 'ended', now)
+write_progress(ARGV[17], ARGV[18])
+if job.cancel == 1 then
+  revoke(job, ARGV[19])
+  commit(job)
+  return answer(1, job)
+end
 local told = {status = 'queued', attempt = job.attempt}
 if ARGV[13] ~= '' then
   redis.call('HSET', key, 'scheduled', ARGV[13])

@@ -1,4 +1,7 @@
--- Begins an attempt. A job that runs under another claim was delivered again: the newer attempt takes it over.
+-- Begins an attempt. A job that runs under another claim was delivered again: the newer attempt takes it over, unless
+-- somebody has asked for it to be cancelled.
+--
+-- ARGV[13] time to live of a finished job, microseconds
 
 local job = load_or_adopt()
 if job.status == '' or FINISHED[job.status] then
@@ -7,6 +10,11 @@ if job.status == '' or FINISHED[job.status] then
 end
 if job.status == 'running' and job.claim == claim then return answer(1, job) end
 if is_lost(job) then return answer(0, job) end
+if job.cancel == 1 then
+  revoke(job, ARGV[13])
+  commit(job)
+  return answer(0, job)
+end
 open_attempt(job)
 commit(job)
 write_result()
