@@ -1,0 +1,58 @@
+"""The command line. Each command is a module of this package with a function `register(subparsers)`.
+
+`register` adds the command's parser and sets its default `run`, a function from the parsed arguments to the
+exit status. What a command needs beyond argparse is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from aijobs.errors import AijobsError
+
+if TYPE_CHECKING:
+    #: What `register` is given.
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+#: The modules of the commands, in the order of the help.
+COMMANDS = ("dev",)
+
+#: Exit status after Ctrl-C, as a shell has it.
+INTERRUPTED = 130
+#: Exit status for a command that could not do its work, with one message that says why.
+FAILED = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the arguments without the program's name; by default those of the process.
+
+    Returns:
+        The exit status: 0 success, 2 a mistake in what was asked for, 130 interrupted; commands add their
+        own.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except AijobsError as error:
+        print(f"aijobs: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aijobs", description="Job APIs for AI backends, on Celery and FastAPI.")
+    parser.add_argument("--version", action="version", version=f"aijobs {importlib.metadata.version('aijobs')}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"{__name__}.{name}").register(subparsers)
+    return parser
