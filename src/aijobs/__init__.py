@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aijobs.attach import setup
     from aijobs.errors import (
         AijobsError,
         ConfigurationError,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, Progress
     from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, Preset
     from aijobs.settings import Settings
-    from aijobs.attach import setup
     from aijobs.submission import cancel, submit
     from aijobs.worker.request import JobCancelled
     from aijobs.worker.task import ProgressTask
@@ -83,7 +83,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    # `aijobs.attach` and `aijobs.submit` are modules too: the function must win over what the import has put here.
     globals()[name] = value
     return value
 

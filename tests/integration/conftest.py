@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,8 @@ class Worker:
         return job
 
     def events(self, job_id: str) -> list[JobEvent]:
-        return list(self.runtime.store.run(self.runtime.store.events(job_id, limit=10_000)))
+        events: Sequence[JobEvent] = self.runtime.store.run(self.runtime.store.events(job_id, limit=10_000))
+        return list(events)
 
     def until(self, job_id: str, condition: Callable[[Job], bool], what: str) -> Job:
         def look() -> Job | None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +29,10 @@ def environ(server_url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def worker(environ: dict[str, str], folder: Path) -> Iterator[Path]:
-    with celery_worker("tutorial_app:celery_app", folder / "worker.log", {**os.environ, **environ}, "-c", "2") as (_, log):
+    with celery_worker("tutorial_app:celery_app", folder / "worker.log", {**os.environ, **environ}, "-c", "2") as (
+        _,
+        log,
+    ):
         wait_until(lambda: " ready." in log.read_text(), "the worker's start")
         yield log
 
@@ -125,14 +129,16 @@ def test_soft_time_limit_reads_as_a_time_limit(api: httpx.Client) -> None:
 def test_retries_are_visible(api: httpx.Client) -> None:
     job_id = submit(api, "process_items", items=["item"], fail="always")
     for attempt in (1, 2):
-        waiting = until(
-            api, job_id, lambda job, n=attempt: (job["status"], job["attempt"]) == ("queued", n), "the retry"
-        )
+        waiting = until(api, job_id, partial(_waits_after, attempt), "the retry")
         assert waiting["error"]["attempt"] == attempt
         assert waiting["scheduled_at"] is not None
     job = end(api, job_id)
     assert (job["status"], job["attempt"], job["max_attempts"]) == ("failed", 3, 3)
     assert job["error"]["message"] == "ConnectionError: the provider is away"
+
+
+def _waits_after(attempt: int, job: Body) -> bool:
+    return (job["status"], job["attempt"]) == ("queued", attempt)
 
 
 def test_unknown_id_is_not_pending(api: httpx.Client) -> None:
@@ -142,7 +148,12 @@ def test_unknown_id_is_not_pending(api: httpx.Client) -> None:
 def test_job_sent_by_delay_elsewhere_is_found(api: httpx.Client, environ: dict[str, str]) -> None:
     sender = "from tutorial_app import ingest_document; print(ingest_document.delay('sent.md').id)"
     sent = subprocess.run(
-        [sys.executable, "-c", sender], cwd=APPS, env={**os.environ, **environ}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", sender],
+        cwd=APPS,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert end(api, sent.stdout.strip())["result"] == {"path": "sent.md"}
 

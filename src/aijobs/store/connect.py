@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -22,6 +22,7 @@ from aijobs.store.base import JobStore
 MAX_CONNECTIONS = 100
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "socket": "unix"}
+_PASSWORD = re.compile(r"([?&][^=&]*password=)[^&]*", re.IGNORECASE)
 _CERTIFICATES = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
 
 
@@ -42,29 +43,43 @@ def open_store(url: str, settings: Settings) -> JobStore:
 
 def is_store_url(url: str | None) -> bool:
     """Whether a broker or result backend URL names a server that can hold the records."""
-    return bool(url) and urlsplit(str(url)).scheme in _SCHEMES
+    scheme, separator, _ = str(url).partition("://")
+    return bool(separator) and scheme in _SCHEMES
 
 
 def hide_password(url: str) -> str:
     """The URL with its password replaced, fit for logs and responses."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")
-    netloc = f"{host[0].partition(':')[0]}:***@{host[2]}" if ":" in host[0] else parts.netloc
-    return urlunsplit((parts.scheme, netloc, parts.path, _hide_in_query(parts.query), ""))
+    # Not split as URLs are: a password with a slash or the like, not percent-encoded, would be in another part.
+    scheme, separator, rest = url.partition("://")
+    login, at, address = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return scheme + separator + _PASSWORD.sub(r"\1***", f"{user}{colon and ':***'}{at}{address}")
 
 
 def normalize(url: str) -> str:
     """A Celery or kombu style Redis URL in the form that redis-py reads.
 
     Raises:
-        ConfigurationError: not a Redis URL.
+        ConfigurationError: not a Redis URL, or one with a mistake.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
+    if not is_store_url(url):
         raise ConfigurationError(
             f"{hide_password(url)!r} cannot hold job records: aijobs needs a redis://, rediss:// or unix:// URL. "
             "Set AIJOBS_STORE_URL to one."
         )
+    try:
+        normal = _normalize(urlsplit(url))
+        connection_options(normal)
+    except ValueError:
+        # What is wrong may be the password, which the cause would name.
+        raise ConfigurationError(
+            f"The store URL {hide_password(url)!r} cannot be read: port, database and options must be numbers where "
+            "Redis wants numbers, and special characters in the password percent-encoded."
+        ) from None
+    return normal
+
+
+def _normalize(parts: SplitResult) -> str:
     scheme = _SCHEMES[parts.scheme]
     query = [(name, _CERTIFICATES.get(value, value)) for name, value in parse_qsl(parts.query)]
     if scheme == "unix":
@@ -117,7 +132,3 @@ def _options(timeout: float) -> dict[str, Any]:
         "max_connections": MAX_CONNECTIONS,
         "socket_keepalive": True,
     }
-
-
-def _hide_in_query(query: str) -> str:
-    return urlencode([(name, "***" if name == "password" else value) for name, value in parse_qsl(query)], safe="*/")

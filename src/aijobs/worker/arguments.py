@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 #: Annotations whose values JSON carries as they are.
-_PLAIN = frozenset({Any, str, int, float, bool, None, type(None), list, dict, object, inspect.Parameter.empty})
+_PLAIN = (Any, str, int, float, bool, None, type(None), list, dict, object, inspect.Parameter.empty)
 
 
 def adapt(task_class: type) -> None:
@@ -44,10 +44,14 @@ def dump_models(value: Any) -> Any:
 def _adapted(function: Callable[..., Any]) -> Callable[..., Any] | None:
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):
+    except (NameError, TypeError, AttributeError, SyntaxError):
         return None
     signature = inspect.signature(function)
-    annotated = {name: hints[name] for name in signature.parameters if not _is_plain(hints.get(name))}
+    annotated = {
+        name: _whole(parameter, hints[name])
+        for name, parameter in signature.parameters.items()
+        if not _is_plain(hints.get(name))
+    }
     adapters = {name: adapter for name, hint in annotated.items() if (adapter := _adapter(hint)) is not None}
     gives_model = not _is_plain(hints.get("return"))
     if not adapters and not gives_model:
@@ -65,8 +69,20 @@ def _adapted(function: Callable[..., Any]) -> Callable[..., Any] | None:
     return run
 
 
+def _whole(parameter: inspect.Parameter, hint: Any) -> Any:
+    """What a parameter holds: the annotation of `*args` and `**kwargs` is that of each of their values."""
+    match parameter.kind:
+        case inspect.Parameter.VAR_POSITIONAL:
+            return tuple[hint, ...]
+        case inspect.Parameter.VAR_KEYWORD:
+            return dict[str, hint]
+        case _:
+            return hint
+
+
 def _is_plain(annotation: Any) -> bool:
-    if isinstance(annotation, typing.Hashable) and annotation in _PLAIN:
+    # An annotation need not be hashable.
+    if any(annotation is plain for plain in _PLAIN):
         return True
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType, list, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -75,15 +75,16 @@ def connect_signals() -> None:
 
 def new_job(app: Celery, name: str, message: Any, queue: str) -> NewJob:
     """What a task message says of its job."""
-    headers = message.headers
-    arguments = _encode_arguments(message.body, runtime_of(app).settings.arguments_bytes)
+    head = _head(message)
+    # Protocol 1 has a mapping as its body, protocol 2 a sequence.
+    args, kwargs = (head["args"], head["kwargs"]) if head is message.body else message.body[:2]
     return NewJob(
-        id=headers["id"],
+        id=head["id"],
         task=name,
         queue=queue,
         max_attempts=max_attempts(app, name),
-        scheduled_at=_read_time(headers.get("eta")),
-        arguments_json=arguments,
+        scheduled_at=_read_time(head.get("eta")),
+        arguments_json=_encode_arguments(args, kwargs, runtime_of(app).settings.arguments_bytes),
     )
 
 
@@ -123,15 +124,22 @@ def publish_failure(error: BaseException) -> Failure:
     return Failure(ErrorCode.PUBLISH_FAILED, f"The broker did not take the message ({type(error).__name__}).")
 
 
+def _head(message: Any) -> Mapping[str, Any]:
+    """Where a message says what it is: in its headers, or in its body when it speaks Celery's task protocol 1."""
+    head: Mapping[str, Any] = message.headers if "id" in message.headers else message.body
+    return head
+
+
 def _is_known(message: Any) -> bool:
     """Whether a running task sends itself again: a retry, or a replacement under the same id.
 
     Its record exists, and the task's own report goes on with it; only the time it is due has to be remembered.
     """
     request = current_task.request if current_task else None
-    if request is None or request.id != message.headers["id"]:
+    head = _head(message)
+    if request is None or request.id != head["id"]:
         return False
-    setattr(request, DUE, message.headers.get("eta"))
+    setattr(request, DUE, head.get("eta"))
     return True
 
 
@@ -175,9 +183,9 @@ def _after_run(task: Any = None, **_: Any) -> None:
     close_reporter(getattr(task.request, TOKEN, ""))
 
 
-def _encode_arguments(body: Any, limit: int) -> str | None:
+def _encode_arguments(args: Any, kwargs: Any, limit: int) -> str | None:
     try:
-        text = str(dumps([body[0], body[1]]))
+        text = str(dumps([args, kwargs]))
     except (TypeError, ValueError, LookupError):
         return None
     return text if len(text) <= limit else None

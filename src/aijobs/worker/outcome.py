@@ -23,6 +23,8 @@ from aijobs.store.base import Failure
 #: Longer texts are cut: a record is not a log.
 MESSAGE_LENGTH = 2_000
 TRACEBACK_LENGTH = 8_000
+#: What is nested deeper than that is left out of a result that JSON cannot hold as it is.
+MAX_DEPTH = 200
 
 
 _FIXED = {
@@ -56,20 +58,31 @@ def describe_failure(outcome: Any, traceback: Any = None, time_limit: float | No
 def encode_json(value: Any) -> bytes:
     """A result as JSON text. What JSON cannot hold becomes null (NaN, infinities) or text (objects)."""
     try:
-        return pydantic_core.to_json(value, inf_nan_mode="null", fallback=str)
+        return pydantic_core.to_json(value, inf_nan_mode="null", fallback=_text)
     except (ValueError, TypeError, RecursionError):
-        # Lone surrogates, keys of odd types, …
+        # Lone surrogates, keys of odd types, lists that contain themselves, …
         return json.dumps(_plain(value), ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, within: tuple[int, ...] = ()) -> Any:
+    if id(value) in within or len(within) > MAX_DEPTH:
+        return "…"
+    inside = (*within, id(value))
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_text(key): _plain(item, inside) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_plain(item, inside) for item in value]
     if isinstance(value, float):
         return value if value - value == 0 else None
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    return value if isinstance(value, str | int | bool | None) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """`str()` of what is the task's own, and may not even manage that."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001
+        return type(value).__name__
 
 
 def _code(exception: Any) -> ErrorCode:
@@ -91,7 +104,7 @@ def _message(code: ErrorCode, exception: Any, time_limit: float | None) -> str:
         case ErrorCode.TIME_LIMIT:
             return _time_limit_message(exception, time_limit)
         case ErrorCode.REJECTED:
-            return f"The task rejected its message: {exception.reason or 'no reason given'}"
+            return f"The task rejected its message: {_text(exception.reason or 'no reason given')}"
         case _:
             return _PREFIXES.get(code, "") + (_FIXED.get(code) or _exception_text(exception))
 
@@ -106,20 +119,20 @@ def _time_limit_message(exception: Any, time_limit: float | None) -> str:
 
 def _exception_text(exception: Any) -> str:
     if isinstance(exception, UnpickleableExceptionWrapper):
-        return f"{exception.exc_cls_name}: {', '.join(map(str, exception.exc_args))}"
+        return f"{exception.exc_cls_name}: {', '.join(map(_text, exception.exc_args))}"
     if isinstance(exception, BaseException):
-        text = str(exception)
-        return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+        name, text = type(exception).__name__, _text(exception)
+        return name if text in ("", name) else f"{name}: {text}"
     if isinstance(exception, dict):
         return _text_of_meta(exception)
-    return str(exception)
+    return _text(exception)
 
 
 def _text_of_meta(meta: dict[str, Any]) -> str:
     for key in ("exc_message", "error", "message", "detail"):
         if meta.get(key):
             value = meta[key]
-            return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else _text(value)
     return "The task reported that it failed."
 
 

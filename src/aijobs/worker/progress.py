@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -75,23 +76,33 @@ class Reporter:
     def flush(self) -> None:
         """Writes what was reported last."""
         with self._writing:
-            if self._closed:
-                return
-            self._pending = False
-            try:
-                change = self._store.run(self._store.report(self._claim, self._snapshot()))
-            except StoreUnavailable as error:
-                self._postpone(error)
-                return
-            self._due = time.monotonic() + self._interval
-            self._cancelled = change.accepted and change.cancel_requested
-            self._closed = not change.accepted
+            self._write()
+
+    def flush_pending(self) -> None:
+        """Writes what was reported last, unless the task has just written by itself."""
+        with self._writing:
+            away = self._due == math.inf
+            if self._pending and (away or time.monotonic() >= self._due):
+                self._write()
 
     def close(self) -> ProgressWrite | None:
         """Ends the reports and gives the last one, if there was any, to be written with the job's end."""
         with self._writing:
             self._closed = True
             return self._snapshot() if self._due else None
+
+    def _write(self) -> None:
+        if self._closed:
+            return
+        self._pending = False
+        try:
+            change = self._store.run(self._store.report(self._claim, self._snapshot()))
+        except StoreUnavailable as error:
+            self._postpone(error)
+            return
+        self._due = time.monotonic() + self._interval
+        self._cancelled = change.accepted and change.cancel_requested
+        self._closed = not change.accepted
 
     def _snapshot(self) -> ProgressWrite:
         seen = self._progress
@@ -104,7 +115,7 @@ class Reporter:
     def _postpone(self, error: StoreUnavailable) -> None:
         # The task must not wait for a store that is away: until it is back, only the thread writes.
         logger.warning("Progress of job %s waits: %s", self._claim.job_id, error)
-        self._due = float("inf")
+        self._due = math.inf
         self._pending = True
         _flusher.add(self, OUTAGE_PAUSE_SECONDS)
 
@@ -155,7 +166,7 @@ class _Flusher:
         while True:
             for reporter in self._take():
                 try:
-                    reporter.flush()
+                    reporter.flush_pending()
                 except Exception:
                     logger.exception("Progress could not be written")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from aijobs.job import Progress
 from aijobs.store.base import ProgressWrite
@@ -49,7 +49,7 @@ def fraction_of(current: float | None, total: float | None) -> float | None:
 
 def _fraction(meta: Mapping[str, Any]) -> float | None:
     value = next((meta[name] for name in _FRACTION if name in meta), None)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value):
         return None
     # Whole numbers are percent: `int(100 * i / n)` passes through 1, while a float of 1.0 is the end.
     is_percent = isinstance(value, int) or value > 1 or ("progress" not in meta and "fraction" not in meta)
@@ -59,9 +59,14 @@ def _fraction(meta: Mapping[str, Any]) -> float | None:
 def _number(meta: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
     for name in names:
         value = meta.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if _is_number(value):
             return value
     return None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    # NaN compares as false; integers can be larger than any float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _text(meta: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
