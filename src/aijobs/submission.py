@@ -54,12 +54,15 @@ def submit(
         StoreUnavailable: the job store does not answer; nothing was submitted.
         PublishFailed: the broker did not take the message; the record says so.
         IdempotencyConflict: the key was used before with other arguments.
+        ValueError: the owner is empty.
     """
+    if owner == "":
+        raise ValueError("submit(owner=…) takes a name, or None for a job of nobody.")
     runtime = setup(task.app)
     idempotency = None
     if idempotency_key is not None:
         content = encode_json([list(args), dict(kwargs or {})])
-        scope = f"{owner or ''} {task.name}"
+        scope = repr((owner, task.name))
         idempotency = Idempotency(scope, idempotency_key, hashlib.sha256(content).hexdigest())
     known = {"owner": owner, "metadata": metadata or {}, "idempotency": idempotency}
     request = _Request(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)

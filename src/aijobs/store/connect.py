@@ -109,9 +109,9 @@ def same_server(url: str, options: Mapping[str, Any]) -> bool:
     return all((mine.get(name) or default) == (options.get(name) or default) for name, default in defaults.items())
 
 
-def sync_client(url: str, timeout: float) -> redis.Redis:
-    """A client for threads; every call is over after `timeout` seconds, twice that on a connection that broke."""
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(timeout))
+def connection_pool(url: str, timeout: float) -> redis.ConnectionPool:
+    """Makes connections for threads; connecting, sending and receiving each take `timeout` seconds at most."""
+    return redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **_options(timeout))
 
 
 def async_client(url: str, timeout: float) -> redis.asyncio.Redis:

@@ -37,7 +37,8 @@ from aijobs.store.base import (
     Stats,
     Wait,
 )
-from aijobs.store.connect import async_client, database_of, hide_password, sync_client
+from aijobs.store.connect import async_client, connection_pool, database_of, hide_password
+from aijobs.store.line import Line
 from aijobs.store.notices import Notices
 from aijobs.store.record import read_job, to_fields, to_us
 from aijobs.store.scripts import Script
@@ -51,9 +52,9 @@ SCAN_BUDGET = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Call(Operation[T]):
-    """One command or script with its arguments, and how to read the reply."""
+    """A script with its arguments, and how to read the reply."""
 
-    command: str | Script
+    script: Script
     arguments: tuple[Argument, ...]
     read: Callable[[Any], T]
 
@@ -74,7 +75,7 @@ class RedisStore(JobStore):
         self._database = database_of(url)
         self._active = int(settings.active_retention_seconds * 1e6)
         self._retention = int(settings.retention_seconds * 1e6)
-        self._clients: dict[int, Any] = {}
+        self._lines: dict[int, Line] = {}
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._notices: WeakKeyDictionary[asyncio.AbstractEventLoop, Notices] = WeakKeyDictionary()
 
@@ -83,12 +84,8 @@ class RedisStore(JobStore):
     @override
     def run(self, operation: Operation[T]) -> T:
         call = cast("_Call[T]", operation)
-        client = self._client()
         try:
-            try:
-                reply = client.execute_command(*self._words(call))
-            except NoScriptError:
-                reply = client.execute_command(*self._words(call, whole=True))
+            reply = self._line().run(call.script, (self._root,), call.arguments)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
         return call.read(reply)
@@ -126,20 +123,18 @@ class RedisStore(JobStore):
             await client.aclose()
 
     def _words(self, call: _Call[T], *, whole: bool = False) -> tuple[Argument, ...]:
-        """The command to send: scripts by their digest, or `whole` when the server does not know that."""
-        if isinstance(call.command, str):
-            return (call.command, *call.arguments)
-        how = ("EVAL", call.command.text) if whole else ("EVALSHA", call.command.sha)
+        """The command to send: the script's digest, or the `whole` script when the server does not know that."""
+        how = ("EVAL", call.script.text) if whole else ("EVALSHA", call.script.sha)
         return (*how, 1, self._root, *call.arguments)
 
-    def _client(self) -> Any:
+    def _line(self) -> Line:
         # A forked child must not share its parent's connections, nor wait for a lock that a thread of it held.
-        client = self._clients.get(os.getpid())
-        if client is None:
-            mine = sync_client(self._url, self.settings.store_timeout_seconds)
-            client = self._clients.setdefault(os.getpid(), mine)
-            finalize(self, client.close)
-        return client
+        line = self._lines.get(os.getpid())
+        if line is None:
+            mine = Line(connection_pool(self._url, self.settings.store_timeout_seconds))
+            line = self._lines.setdefault(os.getpid(), mine)
+            finalize(self, line.close)
+        return line
 
     def _async_client(self) -> Any:
         loop = asyncio.get_running_loop()
@@ -270,9 +265,7 @@ class RedisStore(JobStore):
 
     @override
     def events(self, job_id: str, after: int = 0, limit: int = 100) -> Operation[Sequence[JobEvent]]:
-        key = f"{self._root}:job:{job_id}:events"
-        begin = f"({after}-0" if after else "-"
-        return _Call("XRANGE", (key, begin, "+", "COUNT", limit), wire.read_events)
+        return _Call(scripts.EVENTS, (job_id, after, limit), wire.read_events)
 
     @override
     def stats(self, tasks: Sequence[str], owner: str | None = None) -> Operation[Stats]:
@@ -281,7 +274,7 @@ class RedisStore(JobStore):
 
     @override
     def ping(self) -> Operation[None]:
-        return _Call("PING", (), _read_nothing)
+        return _Call(scripts.PING, (), _read_nothing)
 
     @override
     def secret(self) -> Operation[bytes]:

@@ -18,12 +18,15 @@ class Script:
     text: str
     sha: str
 
+    @classmethod
+    def of(cls, name: str, text: str) -> Script:
+        """The script with this text."""
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
 
 def _load(name: str, *, changes_job: bool) -> Script:
     text = (_SOURCES / f"{name}.lua").read_text(encoding="utf-8")
-    if changes_job:
-        text = _LIBRARY + text
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script.of(name, _LIBRARY + text if changes_job else text)
 
 
 CREATE = _load("create", changes_job=True)
@@ -36,5 +39,7 @@ GET = _load("get", changes_job=False)
 LIST = _load("list", changes_job=False)
 STATS = _load("stats", changes_job=False)
 HEARTBEAT = _load("heartbeat", changes_job=False)
+EVENTS = _load("events", changes_job=False)
+PING = _load("ping", changes_job=False)
 RESULT = _load("result", changes_job=False)
 SECRET = _load("secret", changes_job=False)

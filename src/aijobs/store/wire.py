@@ -120,8 +120,8 @@ def read_page(reply: Any) -> Page:
 
 
 def read_events(reply: Any) -> Sequence[JobEvent]:
-    """The reply of XRANGE, as redis-py hands it on."""
-    return [read_event(entry_id, fields) for entry_id, fields in reply]
+    """The answer of `events.lua`."""
+    return [read_event(entry_id, dict(_pairs(flat))) for entry_id, flat in reply]
 
 
 def read_stats(tasks: Sequence[str], reply: Any) -> Stats:

@@ -23,6 +23,16 @@ _PROMISES: tuple[tuple[str, Any, str], ...] = (
 )
 
 
+#: The priority of messages that nobody gave one. In Redis none means 0, the highest of 0, 3, 6 and 9, so that nothing
+#: could ever go before them.
+DEFAULT_PRIORITY = 3
+
+
+def default_priority(app: Celery) -> int | None:
+    """What a message without a priority gets; None leaves it without."""
+    return DEFAULT_PRIORITY if app.conf.broker_transport == TRANSPORT_ALIAS else None
+
+
 def add_defaults(app: Celery) -> None:
     """Sets, once the app's configuration is read, what the app left open."""
     TRANSPORT_ALIASES[TRANSPORT_ALIAS] = "aijobs.worker.transport:Transport"
@@ -56,8 +66,6 @@ def _defaults(app: Celery) -> dict[str, Any]:
         defaults |= {
             "broker_transport": TRANSPORT_ALIAS,
             "broker_transport_options": {"socket_timeout": 5.0, "socket_connect_timeout": 2.0},
-            # Without a priority a message has 0, the highest of 0, 3, 6 and 9; so nothing could go before it.
-            "task_default_priority": 3,
         }
     return defaults
 

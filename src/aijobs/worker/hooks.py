@@ -18,6 +18,7 @@ from aijobs.runtime import runtime_of
 from aijobs.store.base import Claim, Failure, NewJob
 from aijobs.worker.backend import JobBackendMixin
 from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job, max_attempts
+from aijobs.worker.defaults import default_priority
 from aijobs.worker.progress import close_reporter
 from aijobs.worker.task import ProgressTask
 
@@ -43,6 +44,8 @@ def record_publishes(app: Celery) -> None:
     def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
         if not stock:
             stock.append(amqp._create_task_sender())
+        if options.get("priority") is None:
+            options["priority"] = default_priority(app)
 
         def publish() -> Any:
             return stock[0](producer, name, message, **options)

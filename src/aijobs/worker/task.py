@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import operator
+import sys
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -70,7 +70,7 @@ class ProgressTask(Task):
             ValueError: a number is negative, infinite or not a number.
             JobCancelled: somebody asked for the job to be cancelled.
         """
-        if not current >= 0 or current == math.inf or (total is not None and not 0 <= total < math.inf):
+        if not all(0 <= number <= sys.float_info.max for number in (current, total or 0)):
             raise ValueError(f"progress() takes numbers from 0 up, not current={current!r}, total={total!r}.")
         reporter = self._reporter()
         if reporter is None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from celery.worker import state
 from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+
+from aijobs.store.line import Line
+from aijobs.store.scripts import Script
 
 logger = logging.getLogger(__name__)
 
@@ -14,8 +20,19 @@ logger = logging.getLogger(__name__)
 _orphans: set[str] = set()
 
 
+_BOOK = Script.of("book", "redis.call('ZADD', KEYS[2], ARGV[1], ARGV[2]) redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])")
+_FORGET = Script.of("forget", "redis.call('ZREM', KEYS[2], ARGV[1]) redis.call('HDEL', KEYS[1], ARGV[1])")
+
+
 class QoS(stock.QoS):
-    """Keeps what the worker holds across a broken connection."""
+    """Keeps what the worker holds across a broken connection, and books it in one short step."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Books a fetched message as unacknowledged."""
+        delivery = message.delivery_info
+        held = dumps([message._raw, delivery["exchange"], delivery["routing_key"]])
+        self._run(_BOOK, time.time(), delivery_tag, held)
+        virtual.QoS.append(self, message, delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:
         """Gives messages back when a channel closes.
@@ -48,10 +65,16 @@ class QoS(stock.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Acknowledges; for a job that outlived its connection, over the connection that took its place."""
         try:
-            super().ack(delivery_tag)
+            self._run(_FORGET, delivery_tag)
+            virtual.QoS.ack(self, delivery_tag)
         except (AttributeError, OSError, *self.channel.connection_errors) as error:
             logger.warning("Acknowledging over a new connection: %s", error)
             _acknowledge_elsewhere(self, delivery_tag)
+
+    def _run(self, script: Script, *arguments: Any) -> None:
+        channel: Channel = self.channel
+        keys = [channel.global_keyprefix + key for key in (self.unacked_key, self.unacked_index_key)]
+        channel.line.run(script, keys, arguments)
 
 
 class Channel(stock.Channel):
@@ -59,6 +82,14 @@ class Channel(stock.Channel):
 
     QoS = QoS
     _reused: Any = None
+    _line: Line | None = None
+
+    @property
+    def line(self) -> Line:
+        """A short way to the server."""
+        if self._line is None or self._line.pool is not self.pool:
+            self._line = Line(self.pool)
+        return self._line
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:

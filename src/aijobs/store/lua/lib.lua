@@ -94,6 +94,13 @@ local function emit(kind, data)
   redis.call('XADD', stream, 'MAXLEN', '~', ARGV[4], seq .. '-0', 't', kind, 'd', data)
 end
 
+-- A batch's list lives as long as the last of its jobs.
+local function keep_batch(entry, milliseconds)
+  local _, _, _, batch = split(entry)
+  local listing = root .. ':batch:' .. batch
+  if batch ~= '' and redis.call('PTTL', listing) < milliseconds then redis.call('PEXPIRE', listing, milliseconds) end
+end
+
 -- The end of every accepted change: revision, lifetime, Celery's result, and the notice that wakes readers.
 local function commit(job)
   local expires = later(ARGV[3])
@@ -103,6 +110,7 @@ local function commit(job)
   local milliseconds = milliseconds_to_live()
   redis.call('PEXPIRE', key, milliseconds)
   redis.call('PEXPIRE', stream, milliseconds)
+  keep_batch(job.entry, milliseconds)
   if job.idem then
     redis.call('PEXPIRE', root .. ':idem:' .. job.idem, math.max(milliseconds, LEAST_IDEMPOTENCY))
   end
@@ -138,10 +146,7 @@ local function insert(fields)
     'entry', ARGV[9], 'created', now, 'attempt', 0, unpack(fields))
   list_as(ARGV[9], 'queued', now)
   local _, _, _, batch = split(ARGV[9])
-  if batch ~= '' then
-    redis.call('ZADD', root .. ':batch:' .. batch, now, id)
-    redis.call('PEXPIRE', root .. ':batch:' .. batch, milliseconds_to_live())
-  end
+  if batch ~= '' then redis.call('ZADD', root .. ':batch:' .. batch, now, id) end
   emit('job.status', cjson.encode({status = 'queued', attempt = 0}))
   trim(10)
 end

@@ -1,0 +1,3 @@
+-- Does nothing but answer.
+
+return 1

@@ -1,0 +1,84 @@
+"""What has to become of a job, said once more and without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aijobs import ErrorCode, EventType, JobEvent, JobStatus
+from aijobs.job import FINISHED
+
+
+@dataclass(frozen=True)
+class Model:
+    """What has to be true of the job."""
+
+    status: JobStatus | None = None
+    attempt: int = 0
+    claim: str = ""
+    #: Claims of attempts that lost the job.
+    lost: frozenset[str] = frozenset()
+    rev: int = 0
+    cancel_requested: bool = False
+    progress: float | None = None
+    error: tuple[ErrorCode, int] | None = None
+    scheduled: bool = False
+    result: bytes | None = None
+    #: Every status the job had, in order.
+    path: tuple[JobStatus, ...] = field(default=())
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    def lets(self, token: str) -> bool:
+        """Whether this writer has the job, or may take it."""
+        if self.status is None or self.finished:
+            return False
+        if token == "" or self.status is JobStatus.QUEUED:
+            return token not in self.lost
+        return token == self.claim
+
+    def enter(self, status: JobStatus, **changes: Any) -> Model:
+        return replace(self, status=status, path=(*self.path, status), **changes)
+
+    def adopt(self) -> Model:
+        return self if self.status else self.enter(JobStatus.QUEUED)
+
+    def fence_off(self) -> Model:
+        return replace(self, lost=self.lost | {self.claim} - {""}, claim="")
+
+    def open_attempt(self, token: str) -> Model:
+        free = self.fence_off()
+        if free.status is JobStatus.RUNNING:
+            # A redelivery: the older attempt has lost the job, though nobody said so.
+            free = free.enter(JobStatus.QUEUED)
+        return free.enter(JobStatus.RUNNING, attempt=self.attempt + 1, claim=token, progress=None, scheduled=False)
+
+    def revoke(self) -> Model:
+        return self.enter(JobStatus.REVOKED, scheduled=False, error=(ErrorCode.CANCELLED, self.attempt))
+
+    def run_anew(self) -> Model:
+        old = self.fence_off()
+        return Model(rev=old.rev, lost=old.lost, path=old.path).adopt()
+
+    def commit(self) -> Model:
+        return replace(self, rev=self.rev + 1)
+
+
+def replay(events: Sequence[JobEvent]) -> tuple[tuple[JobStatus, ...], int, float | None]:
+    """The statuses, the attempt and the progress of a job, from its events alone."""
+    path: list[JobStatus] = []
+    attempt, progress = 0, None
+    for event in events:
+        if event.type is EventType.PROGRESS:
+            progress = event.data["progress"]
+            continue
+        if event.data["attempt"] in (0, attempt + 1):
+            attempt, progress = event.data["attempt"], None
+            if attempt and path[-1] is JobStatus.RUNNING:
+                path.append(JobStatus.QUEUED)
+        if "status" in event.data and event.data["status"] not in path[-1:]:
+            path.append(JobStatus(event.data["status"]))
+    return tuple(path), attempt, progress

@@ -1,0 +1,244 @@
+"""Any order of reports from any attempts leaves the record that the transition table allows, and no other.
+
+A model of one job is told the same as the real store; after each step both must agree.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from aijobs import ErrorCode, Job, JobStatus
+from aijobs.job import FINISHED, TRANSITIONS
+from aijobs.store.base import Change, Claim, Creation, Failure, NewJob, Operation, ProgressWrite
+from aijobs.store.redis import RedisStore
+
+from .model import Model, replay
+
+#: THOROUGH_TESTS is how many times as long the search takes.
+EFFORT = settings(
+    max_examples=100 * int(os.environ.get("THOROUGH_TESTS", "1")),
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+#: Who writes: the attempt that has the job, a new delivery of its message, one that lost it before, or none at all.
+WRITERS = st.sampled_from(["current", "current", "new", "late", "bystander"])
+FRACTIONS = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 1.0]))
+FAILURES = st.one_of(st.none(), st.sampled_from([Failure(code, f"because of {code}") for code in ErrorCode]))
+DUE = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+class OneJob(RuleBasedStateMachine):
+    """Writes onto one job, in any order."""
+
+    store: RedisStore
+    client: redis.Redis
+
+    @initialize(known=st.booleans())
+    def first_job(self, known: bool) -> None:
+        self.deliveries = 0
+        self.submit(known)
+
+    @precondition(lambda self: self.model.finished)
+    @rule(known=st.booleans())
+    def next_job(self, known: bool) -> None:
+        self.submit(known)
+
+    def submit(self, known: bool) -> None:
+        """A new job; one that is not known gets its record from whoever reports it first."""
+        self.id = str(uuid.uuid4())
+        self.model = Model()
+        if known:
+            self.create(reopen=False)
+
+    @rule(reopen=st.booleans())
+    def create(self, reopen: bool) -> None:
+        fresh = self.model.status is None or (self.model.finished and reopen)
+        before = self.everything()
+        reply = self.store.run(self.store.create(NewJob(self.id, "embed", "celery"), reopen=reopen))
+        assert reply.outcome is (Creation.CREATED if fresh else Creation.EXISTS)
+        if fresh:
+            self.model = self.model.run_anew().commit()
+        else:
+            assert self.everything() == before
+
+    @rule(writer=WRITERS)
+    def start(self, writer: str) -> None:
+        who = self.claim(writer)
+        before = self.model.adopt()
+        again = before.status is JobStatus.RUNNING and before.claim == who.token
+        refused = before.finished or (who.token in before.lost and not again)
+        after = self.model
+        if not (refused or again):
+            after = (before.revoke() if before.cancel_requested else before.open_attempt(who.token)).commit()
+        accepted = again or (after.status is JobStatus.RUNNING and not refused)
+        self.tell(self.store.start(who), accepted=accepted, after=after)
+
+    @rule(writer=WRITERS, fraction=FRACTIONS, writes=st.booleans())
+    def report(self, writer: str, fraction: float | None, writes: bool) -> None:
+        who = self.claim(writer)
+        before = self.model.adopt()
+        after = before
+        if before.status is JobStatus.QUEUED and who.token:
+            after = after.open_attempt(who.token)
+        if writes:
+            after = replace(after, progress=fraction)
+        accepted = before.lets(who.token)
+        changed = accepted and (writes or after is not self.model)
+        self.tell(
+            self.store.report(who, ProgressWrite(fraction, "{}") if writes else None),
+            accepted=accepted,
+            after=after.commit() if changed else self.model,
+        )
+
+    @rule(writer=WRITERS, failure=FAILURES, delayed=st.booleans(), fraction=FRACTIONS)
+    def requeue(self, writer: str, failure: Failure | None, delayed: bool, fraction: float | None) -> None:
+        who = self.claim(writer)
+        before = self.model.adopt() if who.token else self.model
+        returns_nothing = before.status is JobStatus.QUEUED and not who.token
+        accepted = before.lets(who.token) and not returns_nothing
+        after = self.model
+        if accepted:
+            after = before if before.status is JobStatus.RUNNING else before.open_attempt(who.token)
+            after = replace(after.fence_off(), progress=fraction)
+            after = after.revoke() if after.cancel_requested else after.enter(JobStatus.QUEUED, scheduled=delayed)
+            after = (after if after.finished else self.failed(after, failure)).commit()
+        due = DUE if delayed else None
+        last = ProgressWrite(fraction, "{}")
+        self.tell(self.store.requeue(who, failure, due, progress=last), accepted=accepted, after=after)
+
+    @rule(writer=WRITERS, status=st.sampled_from(sorted(FINISHED)), failure=FAILURES, fraction=FRACTIONS)
+    def finish(self, writer: str, status: JobStatus, failure: Failure | None, fraction: float | None) -> None:
+        who = self.claim(writer)
+        before = self.model.adopt()
+        accepted = before.lets(who.token)
+        success = status is JobStatus.SUCCESS
+        after = self.model
+        if accepted:
+            after = before.open_attempt(who.token) if success and before.status is JobStatus.QUEUED else before
+            after = replace(after, error=None, progress=1 if success else fraction, result=b"42" if success else None)
+            after = self.failed(after.enter(status, scheduled=False), failure).commit()
+        operation = self.store.finish(
+            who,
+            status,
+            failure=failure,
+            result_json=b"42" if success else None,
+            progress=ProgressWrite(fraction, "{}"),
+        )
+        self.tell(operation, accepted=accepted, after=after)
+
+    @rule()
+    def cancel(self) -> None:
+        accepted = self.model.status is not None and not self.model.finished
+        after = self.model
+        if accepted:
+            after = replace(after, cancel_requested=True).commit()
+        if after.status is JobStatus.QUEUED:
+            after = after.revoke()
+        self.tell(self.store.cancel(self.id), accepted=accepted, after=after)
+
+    def claim(self, writer: str) -> Claim:
+        tokens = {"current": self.model.claim, "late": min(self.model.lost, default=""), "bystander": ""}
+        token = tokens.get(writer, "")
+        if not token and writer != "bystander":
+            self.deliveries += 1
+            token = f"delivery-{self.deliveries}"
+        return Claim(self.id, token, "embed", "celery")
+
+    def failed(self, model: Model, failure: Failure | None) -> Model:
+        return model if failure is None else replace(model, error=(failure.code, model.attempt))
+
+    def tell(self, operation: Operation[Change], *, accepted: bool, after: Model) -> None:
+        """Has the store make a change, and holds its answer and what it left against the model's."""
+        before = self.everything()
+        change = self.store.run(operation)
+        assert change == Change(accepted, after.status, after.attempt, after.cancel_requested)
+        if after == self.model:
+            assert self.everything() == before, "what is refused, or known already, changes nothing"
+        self.model = after
+
+    def everything(self) -> tuple[Any, ...]:
+        """All that is kept of the job."""
+        pipe: Any = self.client.pipeline()
+        key = f"aijobs:job:{self.id}"
+        pipe.hgetall(key).xlen(f"{key}:events").zscore("aijobs:queue:celery", self.id)
+        for status in JobStatus:
+            pipe.zscore(f"aijobs:jobs:{status}", self.id)
+        return tuple(pipe.execute())
+
+    @invariant()
+    def the_record_is_as_the_model(self) -> None:
+        job, model = self.store.run(self.store.get(self.id)), self.model
+        if job is None:
+            assert model.status is None
+            return
+        assert (job.status, job.attempt, job.rev) == (model.status, model.attempt, model.rev)
+        assert job.progress == model.progress
+        assert (job.error and (job.error.code, job.error.attempt)) == model.error
+        assert self.store.run(self.store.get_result(self.id)) == model.result
+        assert job.scheduled_at == (DUE if model.scheduled else None)
+        assert (job.cancel_requested_at is not None) == model.cancel_requested
+        self.the_times_fit(job)
+
+    def the_times_fit(self, job: Job) -> None:
+        assert (job.started_at is not None) == (job.queue_seconds is not None) == (job.attempt > 0)
+        assert (job.completed_at is not None) == job.finished
+        assert (job.run_seconds is not None) == (job.attempt > 0 and job.status != "running")
+        assert (job.queue_position is not None) == (job.status == "queued")
+
+    @invariant()
+    def the_indexes_list_it_once(self) -> None:
+        if self.model.status is None:
+            return
+        scores = self.everything()[2:]
+        expected = [self.model.status is JobStatus.QUEUED, *(self.model.status is status for status in JobStatus)]
+        assert [score is not None for score in scores] == expected
+
+    @invariant()
+    def everything_will_leave(self) -> None:
+        if self.model.status is not None:
+            assert self.client.ttl(f"aijobs:job:{self.id}") > 0
+            assert self.client.ttl(f"aijobs:job:{self.id}:events") > 0
+
+    @invariant()
+    def the_path_is_in_the_table(self) -> None:
+        path = self.model.path
+        assert path[:1] in ((), (JobStatus.QUEUED,))
+        for before, after in itertools.pairwise(path):
+            anew = before in FINISHED and after is JobStatus.QUEUED
+            assert after in TRANSITIONS[before] or anew
+
+    @invariant()
+    def the_events_tell_the_same_story(self) -> None:
+        events = self.store.run(self.store.events(self.id, limit=1_000))
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        path, attempt, progress = replay(events)
+        assert (path, attempt) == (self.model.path, self.model.attempt)
+        # An attempt's last progress comes with its end, and is read from the record.
+        assert self.model.status is not JobStatus.RUNNING or progress == self.model.progress
+
+
+def test_any_order_of_reports(redis_store: RedisStore, redis_client: redis.Redis) -> None:
+    class ThisStore(OneJob):
+        store = redis_store
+        client = redis_client
+
+    run_state_machine_as_test(ThisStore, settings=EFFORT)
