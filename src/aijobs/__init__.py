@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from aijobs.http import JobRouter, job_router
     from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, Progress
-    from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, Preset
+    from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, TRANSIENT, Preset
     from aijobs.settings import Settings
     from aijobs.submission import cancel, submit
     from aijobs.worker.request import JobCancelled
@@ -39,7 +39,7 @@ _HOMES = {
     ),
     "aijobs.http": ("JobRouter", "job_router"),
     "aijobs.job": ("ErrorCode", "EventType", "Job", "JobError", "JobEvent", "JobStatus", "Progress"),
-    "aijobs.presets": ("AGENT", "DOCUMENT", "EMBEDDING_BATCH", "LLM_CALL", "REPORT", "Preset"),
+    "aijobs.presets": ("AGENT", "DOCUMENT", "EMBEDDING_BATCH", "LLM_CALL", "REPORT", "TRANSIENT", "Preset"),
     "aijobs.settings": ("Settings",),
     "aijobs.attach": ("setup",),
     "aijobs.submission": ("cancel", "submit"),
@@ -54,6 +54,7 @@ __all__ = [
     "EMBEDDING_BATCH",
     "LLM_CALL",
     "REPORT",
+    "TRANSIENT",
     "AijobsError",
     "ConfigurationError",
     "ErrorCode",

@@ -81,6 +81,8 @@ class Preset:
     def _problems(self) -> list[str]:
         limits = {"soft_time_limit": self.soft_time_limit, "time_limit": self.time_limit}
         counts = {"backoff": self.backoff, "backoff_max": self.backoff_max, "max_retries": self.max_retries}
+        if not isinstance(self.retry_for, tuple):
+            return [f"retry_for takes a tuple of exception classes, not {self.retry_for!r}."]
         found = [
             *(
                 f"{name} must be a number of seconds above 0, or None, not {value!r}."
@@ -113,12 +115,13 @@ def _is_exception(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseException)
 
 
-#: What goes wrong between two machines and may go right the next time.
+#: What goes wrong between two machines and may go right the next time. Client libraries have errors of their own beside
+#: these: `LLM_CALL.but(retry_for=(*TRANSIENT, httpx.TransportError))`.
 TRANSIENT: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError)
 
 #: One call of a language model. Providers close a request after ten minutes at the latest (the time-out that the OpenAI
 #: and Anthropic clients set), a call that has not ended after two is stuck far more often than it is slow; five
-#: retries with doubling waits (2, 4, 8, 16, 32 s) outlast a minute of rate limiting.
+#: retries with doubling waits (2, 4, 8, 16, 32 s, each drawn at random up to that) outlast most rate limits.
 LLM_CALL = Preset(retry_for=TRANSIENT, max_retries=5, backoff=2, backoff_max=60, soft_time_limit=120, time_limit=150)
 
 #: One document: fetched, parsed, chunked. Parsers of hostile files hang rather than fail, hence a hard limit not far

@@ -54,8 +54,11 @@ def submit(
         StoreUnavailable: the job store does not answer; nothing was submitted.
         PublishFailed: the broker did not take the message; the record says so.
         IdempotencyConflict: the key was used before with other arguments.
+        TypeError: `task` is no task.
         ValueError: the owner is empty.
     """
+    if not isinstance(task, Task):
+        raise TypeError(f"submit() takes a task, as @app.task returns it, not {task!r}.")
     if owner == "":
         raise ValueError("submit(owner=…) takes a name, or None for a job of nobody.")
     runtime = setup(task.app)

@@ -17,13 +17,13 @@ import httpx
 import psutil
 import pytest
 from rich.console import Console
-from tests.examples.document_files import COFFEE, TEA
 
 from aijobs.embedded import start_server
 from document_ingestion.demo_documents import write_default_documents
 from document_ingestion.demo_events import Event, ProgressView, read_events
 from document_ingestion.demo_processes import DemoError, api, environment, worker
 from document_ingestion.documents import find_documents
+from tests.examples.document_files import COFFEE, TEA
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEADLINE_SECONDS = 120.0

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.examples.document_files import BREAD, COFFEE, TEA
 
 from document_ingestion.chunking import chunk_text
 from document_ingestion.documents import find_documents
 from document_ingestion.embedding import HashingEmbedder
 from document_ingestion.ingestion import Ingestion
 from document_ingestion.vectors import Entry, StoreMismatch, VectorStore, open_store
+from tests.examples.document_files import BREAD, COFFEE, TEA
 
 MAX_BYTES = 100_000
 EMBEDDER = HashingEmbedder()

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.examples.document_files import BREAD, COFFEE, TEA, encrypted_pdf, pdf, word_document
 
 from document_ingestion import parsing
 from document_ingestion.config import Settings
@@ -19,6 +18,7 @@ from document_ingestion.documents import (
     read_document,
 )
 from document_ingestion.parsing import parse
+from tests.examples.document_files import BREAD, COFFEE, TEA, encrypted_pdf, pdf, word_document
 
 
 def parsed(name: str, data: bytes) -> parsing.Parsed:

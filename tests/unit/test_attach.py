@@ -1,26 +1,42 @@
-"""What `setup()` reaches, whenever it is called."""
+"""What `setup()` cannot reach, it tells."""
 
 from __future__ import annotations
 
+import pytest
 from celery import Celery
 
-from aijobs import ProgressTask
+from aijobs import ConfigurationError, ProgressTask, setup
+from aijobs.worker.defaults import weakened_promises
 
 
 def work() -> None:
     """What the tasks do."""
 
 
-def test_tasks_declared_before_the_first_progress_task_get_the_defaults_too() -> None:
-    app = Celery("late", set_as_current=False)
-    plain = app.task(name="plain")(work)
-    app.task(name="reporting", base=ProgressTask)(work)
-    app.finalize()
-    assert (plain.acks_late, plain.track_started) == (True, True)
+async def work_later() -> None:
+    """What no pool can run."""
 
 
-def test_an_app_without_progress_tasks_stays_as_it_is() -> None:
-    app = Celery("plain", set_as_current=False)
-    plain = app.task(name="plain")(work)
+def test_a_task_that_was_bound_before_is_named() -> None:
+    app = Celery("late", broker="redis://", set_as_current=False)
+    app.task(name="plain", shared=False)(work)
+    app.task(name="reporting", base=ProgressTask, shared=False)(work)
     app.finalize()
-    assert not plain.acks_late
+    (warning,) = weakened_promises(app)
+    assert warning.startswith("plain: acks_late is off")
+    assert "setup(app)" in warning
+
+
+def test_an_app_set_up_at_once_has_nothing_to_tell() -> None:
+    app = Celery("early", broker="redis://", set_as_current=False)
+    setup(app)
+    app.task(name="plain", shared=False)(work)
+    app.finalize()
+    assert weakened_promises(app) == []
+
+
+def test_a_coroutine_function_is_refused_where_it_is_declared() -> None:
+    app = Celery("async", broker="redis://", set_as_current=False)
+    app.task(name="reporting", base=ProgressTask, shared=False)(work_later)
+    with pytest.raises(ConfigurationError, match="'reporting' is an `async def`"):
+        app.finalize()

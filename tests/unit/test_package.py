@@ -16,6 +16,7 @@ PUBLIC = [
     "EMBEDDING_BATCH",
     "LLM_CALL",
     "REPORT",
+    "TRANSIENT",
     "AijobsError",
     "ConfigurationError",
     "ErrorCode",

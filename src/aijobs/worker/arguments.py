@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from aijobs.errors import ConfigurationError
+
 #: Annotations whose values JSON carries as they are.
 _PLAIN = (Any, str, int, float, bool, None, type(None), list, dict, object, inspect.Parameter.empty)
 
@@ -20,9 +22,17 @@ def adapt(task_class: type) -> None:
     """Makes a task's `run` take JSON for each parameter annotated with something else, and give JSON for models.
 
     A task whose annotations are all plain, or cannot be resolved, stays as it is.
+
+    Raises:
+        ConfigurationError: the task is a coroutine function.
     """
     run = task_class.__dict__.get("run")
     function = run.__func__ if isinstance(run, staticmethod) else run
+    if inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"The task {getattr(task_class, 'name', function.__name__)!r} is an `async def`, which Celery pools do not "
+            "run: make it a plain `def`, and call asyncio.run(…) in it."
+        )
     if not inspect.isfunction(function) or hasattr(function, "__aijobs_adapted__"):
         return
     adapted = _adapted(function)

@@ -8,6 +8,7 @@ from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
 from aijobs.runtime import runtime_of
+from aijobs.worker.claims import is_job
 
 _REDIS_SCHEMES = ("redis://", "rediss://")
 
@@ -41,9 +42,16 @@ def add_defaults(app: Celery) -> None:
 
 def weakened_promises(app: Celery) -> list[str]:
     """A line for each option the app chose that weakens what aijobs promises."""
-    return [
+    told = [
         f"{option} is {app.conf[option]!r}: {cost}." for option, wanted, cost in _PROMISES if app.conf[option] != wanted
     ]
+    early = sorted(task.name for task in app.tasks.values() if is_job(task.name) and not task.acks_late)
+    if early and app.conf.task_acks_late:
+        told.append(
+            f"{', '.join(early)}: acks_late is off, so a job is lost when its worker dies. If that is not meant: tasks "
+            "take their options when they are declared, so call aijobs.setup(app) right after the app is made."
+        )
+    return told
 
 
 def _defaults(app: Celery) -> dict[str, Any]:

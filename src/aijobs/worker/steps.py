@@ -20,6 +20,8 @@ class JobsStep(bootsteps.StartStopStep):
     """Prepares the worker for jobs before its pool starts, and says that it is alive while it runs."""
 
     label = "aijobs"
+    #: A thread must not run while the pool forks: a child would inherit the locks that it holds, and wait for ever.
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         self._runtime = runtime_of(worker.app)
@@ -56,7 +58,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="aijobs-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begins to beat."""
+        """Begins to beat; the first beat is sent here, so that what it imports is there when the pool forks again."""
+        self._send(alive=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -66,9 +69,8 @@ class Heartbeat:
             self._send(alive=False)
 
     def _beat(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped.wait(self._runtime.settings.heartbeat_seconds):
             self._send(alive=True)
-            self._stopped.wait(self._runtime.settings.heartbeat_seconds)
 
     def _send(self, *, alive: bool) -> None:
         store = self._runtime.store

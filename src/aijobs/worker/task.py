@@ -32,7 +32,7 @@ class ProgressTask(Task):
             for text in self.track(texts, unit="texts"):
                 ...
 
-    All reports are coalesced: a call costs about a microsecond, what is reported is written at most ten times a second
+    Reports are coalesced: a call costs about two microseconds, what is reported is written at most ten times a second
     (`AIJOBS_PROGRESS_INTERVAL_SECONDS`), the first report at once and the last one always. They may come from helper
     threads of the task. Outside a worker they do nothing, so a task stays a plain function to its unit tests.
 

@@ -12,7 +12,9 @@
 local reservation = ARGV[13] ~= '' and root .. ':idem:' .. ARGV[13]
 if reservation then
   local fingerprint, first = string.match(redis.call('GET', reservation) or '', '^(.-)\n(.*)$')
-  if first and redis.call('EXISTS', root .. ':job:' .. first) == 1 then
+  -- A job that never reached the broker holds its key no longer: the next submission with it is a new try.
+  local failure = first and redis.call('HGET', root .. ':job:' .. first, 'error_code')
+  if first and failure ~= 'publish_failed' and redis.call('EXISTS', root .. ':job:' .. first) == 1 then
     if fingerprint ~= ARGV[14] then return {'conflict', {}} end
     return {'exists', redis.call('HGETALL', root .. ':job:' .. first)}
   end

@@ -1,0 +1,1 @@
+"""Ratios against stock Celery, measured in one run: `python -m benchmarks`."""

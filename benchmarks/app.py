@@ -1,0 +1,86 @@
+"""The Celery app that is measured, in worker, API and driver processes: the same tasks for each subject."""
+
+# celery-types does not reach the decorator of an app whose internals are not followed.
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+import redis
+from celery import Celery, Task
+
+from aijobs import ProgressTask, setup
+from benchmarks.harness import MARK_KEY, MEMORY_KEY, Subject
+
+SUBJECT = Subject(os.environ["BENCH_SUBJECT"])
+URL = os.environ["BENCH_URL"]
+
+_SETTINGS: Mapping[Subject, Mapping[str, Any]] = {
+    Subject.AIJOBS: {},
+    Subject.STOCK: {"task_track_started": True},
+    Subject.RELIABLE: {"task_track_started": True, "task_acks_late": True, "worker_prefetch_multiplier": 1},
+}
+
+app = Celery("benchmarks", broker=URL, backend=URL)
+app.conf.update(_SETTINGS[SUBJECT])
+if SUBJECT is Subject.AIJOBS:
+    setup(app)
+
+_Base: Any = ProgressTask if SUBJECT is Subject.AIJOBS else Task
+_client = redis.Redis.from_url(URL)
+
+
+@app.task(base=_Base, name="noop")
+def noop(number: int = 0) -> None:
+    """Does nothing."""
+
+
+@app.task(base=_Base, name="mark")
+def mark(label: str) -> None:
+    """Notes the time, and the processor time that the worker's processes have used so far."""
+    _client.set(MARK_KEY + label, json.dumps({"at": time.monotonic(), "cpu": _worker_cpu_seconds()}))
+
+
+@app.task(base=_Base, bind=True, name="time_progress")
+def time_progress(self: Any, calls: int) -> float:
+    """Seconds per `progress()` call."""
+    begun = time.perf_counter()
+    for done in range(calls):
+        self.progress(done, calls)
+    return (time.perf_counter() - begun) / calls
+
+
+@app.task(base=_Base, bind=True, name="time_update_state")
+def time_update_state(self: Any, calls: int) -> float:
+    """Seconds per `update_state()` call."""
+    begun = time.perf_counter()
+    for done in range(calls):
+        self.update_state(state="PROGRESS", meta={"current": done, "total": calls})
+    return (time.perf_counter() - begun) / calls
+
+
+@app.task(base=_Base, bind=True, name="remember")
+def remember(self: Any, number: int, step: int) -> None:
+    """Reports progress three times, and at every so many jobs how much memory its process has."""
+    for done in range(3):
+        _report(self, done)
+    if number % step == 0:
+        _client.rpush(MEMORY_KEY, psutil.Process().memory_info().rss)
+
+
+def _report(task: Any, done: int) -> None:
+    if SUBJECT is Subject.AIJOBS:
+        task.progress(done, 3)
+    else:
+        task.update_state(state="PROGRESS", meta={"current": done, "total": 3})
+
+
+def _worker_cpu_seconds() -> float:
+    main = psutil.Process(os.getppid())
+    return sum(sum(process.cpu_times()[:2]) for process in (main, *main.children()))

@@ -1,0 +1,107 @@
+"""Who may do what: the caller's identity, and what it opens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from fastapi import Depends, Request
+from fastapi.params import Depends as Dependency
+
+from aijobs.http.problems import FORBIDDEN, JOB_NOT_FOUND, Problem
+from aijobs.job import Job
+
+#: What a caller wants: `read` covers the job, its events and lists, `result` its result.
+Action = Literal["submit", "read", "result", "cancel"]
+
+#: Decides on one action; the job is None for `submit`.
+Authorize = Callable[[Action, str | None, Job | None], bool | Awaitable[bool]]
+
+_OWNER = "aijobs.owner"
+
+
+class Access:
+    """Decides which jobs a request may see.
+
+    Args:
+        owner: a FastAPI dependency that returns the caller's id; without it all jobs are everybody's.
+        authorize: finer rules on top.
+    """
+
+    def __init__(self, owner: Callable[..., Any] | None, authorize: Authorize | None) -> None:
+        self._owner = owner
+        self._authorize = authorize
+
+    @property
+    def scoped(self) -> bool:
+        """Whether each caller sees only jobs of its own."""
+        return self._owner is not None
+
+    def dependencies(self) -> list[Dependency]:
+        """What routes need that ask for the owner."""
+        return [] if self._owner is None else [Depends(_remember(Depends(self._owner)))]
+
+    def owner(self, request: Request) -> str | None:
+        """The caller's id; None when nobody asks for one."""
+        owner: str | None = request.scope[_OWNER] if self.scoped else None
+        return owner
+
+    async def check_submission(self, request: Request) -> None:
+        """Lets a submission pass.
+
+        Raises:
+            Problem: 403.
+        """
+        if not await self._allows("submit", request, None):
+            raise _forbidden()
+
+    async def visible(self, request: Request, job: Job | None) -> Job:
+        """The job, when it exists and the caller may see it.
+
+        Raises:
+            Problem: 404, which does not tell a job of somebody else from no job at all.
+        """
+        if job is None or not await self.may_read(request, job):
+            raise job_not_found()
+        return job
+
+    async def may_read(self, request: Request, job: Job) -> bool:
+        """Whether the caller may see a job."""
+        if self.scoped and job.owner != self.owner(request):
+            return False
+        return await self._allows("read", request, job)
+
+    async def check(self, action: Action, request: Request, job: Job) -> None:
+        """Lets an action on a visible job pass.
+
+        Raises:
+            Problem: 403.
+        """
+        if not await self._allows(action, request, job):
+            raise _forbidden()
+
+    async def _allows(self, action: Action, request: Request, job: Job | None) -> bool:
+        if self._authorize is None:
+            return True
+        verdict = self._authorize(action, self.owner(request), job)
+        return await verdict if inspect.isawaitable(verdict) else verdict
+
+
+def job_not_found() -> Problem:
+    """What is said of unknown jobs and of other owners' jobs alike."""
+    return Problem(JOB_NOT_FOUND, "No job has this id: it was never submitted here, or its retention has passed.")
+
+
+def _remember(caller: Any) -> Callable[..., Awaitable[None]]:
+    async def remember_owner(request: Request, identity: Any = caller) -> None:
+        # Nobody in particular must never mean everybody.
+        if identity is None or identity == "":
+            raise Problem(FORBIDDEN, "This caller has no identity, so it has no jobs.")
+        request.scope[_OWNER] = str(identity)
+
+    return remember_owner
+
+
+def _forbidden() -> Problem:
+    return Problem(FORBIDDEN, "This caller may not do that.")

@@ -1,0 +1,63 @@
+"""Page cursors: opaque (AIP-158), signed, and good for the same owner and filters only."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+
+from pydantic_core import to_json
+
+from aijobs.http.problems import INVALID_CURSOR, Problem
+from aijobs.store.base import JobFilter, Position
+
+_LONGEST = 2_000
+_SIGNATURE_BYTES = 16
+_TIME_BYTES = 8
+
+
+def write_cursor(secret: bytes, where: JobFilter, position: Position) -> str:
+    """The cursor for the page after a position.
+
+    Args:
+        secret: shared by all processes that serve the same jobs.
+        where: owner and filters of the listing.
+        position: where the page ended.
+    """
+    place = position.created_us.to_bytes(_TIME_BYTES, "big", signed=True) + position.job_id.encode()
+    return urlsafe_b64encode(_sign(secret, where, place) + place).decode().rstrip("=")
+
+
+def read_cursor(secret: bytes, where: JobFilter, cursor: str) -> Position:
+    """The position in a cursor.
+
+    Raises:
+        Problem: it was not made here, or for another owner or other filters.
+    """
+    signed = _decode(cursor)
+    signature, place = signed[:_SIGNATURE_BYTES], signed[_SIGNATURE_BYTES:]
+    if not hmac.compare_digest(signature, _sign(secret, where, place)):
+        raise _refusal()
+    return Position(int.from_bytes(place[:_TIME_BYTES], "big", signed=True), place[_TIME_BYTES:].decode())
+
+
+def _decode(cursor: str) -> bytes:
+    if len(cursor) > _LONGEST or not cursor.isascii():
+        raise _refusal()
+    try:
+        return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except ValueError:
+        raise _refusal() from None
+
+
+def _sign(secret: bytes, where: JobFilter, place: bytes) -> bytes:
+    return hmac.digest(secret, to_json(_bound(where)) + b"\n" + place, "sha256")[:_SIGNATURE_BYTES]
+
+
+def _bound(where: JobFilter) -> Sequence[object]:
+    times = [time and time.timestamp() for time in (where.created_after, where.created_before)]
+    return where.owner, where.task, sorted(where.statuses), where.batch_id, *times
+
+
+def _refusal() -> Problem:
+    return Problem(INVALID_CURSOR, "Use next_cursor of a page with the same filters, or leave the cursor out.")

@@ -1,0 +1,173 @@
+"""Jobs as the API shows them: JSON, entity tag and polling hint."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from aijobs.job import Job, JobStatus
+
+#: Answers are for one caller, and a stored copy is asked for again each time.
+CACHE_CONTROL = "private, no-cache"
+
+#: What a queued job is assumed to wait for each job ahead of it, seconds.
+SECONDS_PER_POSITION = 1.0
+
+_PATH_SAFE = "/:@!$&'()*+,;=~"
+
+
+def path_below_root(scope: Scope) -> str:
+    """A request's path below where the app is mounted or proxied to."""
+    root, path = scope.get("root_path", "").rstrip("/"), str(scope["path"])
+    # A server puts its root path in front of the path; an app that only declares one does not.
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
+def base_path(request: Request, depth: int) -> str:
+    """The path of the router that serves a request, mounts and a proxy's prefix included.
+
+    Args:
+        request: whose path ends in as many segments below the router as `depth` says.
+        depth: 0 for the list of jobs.
+    """
+    segments = path_below_root(request.scope).rstrip("/").split("/")
+    root = request.scope.get("root_path", "").rstrip("/")
+    return quote(root + "/".join(segments[: len(segments) - depth]), safe=_PATH_SAFE)
+
+
+def job_path(base: str, job_id: str) -> str:
+    """The path of one job below `base`."""
+    return f"{base}/{quote(job_id, safe='')}"
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC, with milliseconds."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON that every reader takes: no NaN, no Infinity."""
+    return to_json(value, inf_nan_mode="null")
+
+
+def job_json(job: Job, base: str, extra: Mapping[str, Any] | None = None) -> bytes:
+    """A job's JSON object.
+
+    Args:
+        job: shown without arguments, traceback, worker and owner.
+        base: the router's path, for `urls`.
+        extra: members that are put in front.
+    """
+    members = json_bytes({**(extra or {}), **_members(job), "urls": _urls(job_path(base, job.id))})
+    # The result is JSON already; decoding it only to encode it again would cost more than all the rest.
+    result = b"null" if job.result_json is None else job.result_json.encode()
+    return members[:-1] + b',"result":' + result + b"}"
+
+
+def job_response(
+    request: Request,
+    job: Job,
+    base: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """The response that shows a job, or 304 when the client has it."""
+    told = {**_headers(job), **(headers or {})}
+    return _unless_known(request, job, told) or json_response(job_json(job, base, extra), told, status)
+
+
+def result_response(request: Request, job: Job, result: bytes) -> Response:
+    """The response that is a job's result, or 304 when the client has it."""
+    told = _headers(job)
+    return _unless_known(request, job, told) or json_response(result, told)
+
+
+def json_response(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    """A response with JSON, fresh for one caller."""
+    return Response(body, status, {"Cache-Control": CACHE_CONTROL, **(headers or {})}, "application/json")
+
+
+def _headers(job: Job) -> dict[str, str]:
+    again = {} if job.finished else {"Retry-After": str(retry_after(job))}
+    return {"ETag": entity_tag(job), **again}
+
+
+def _unless_known(request: Request, job: Job, headers: Mapping[str, str]) -> Response | None:
+    """304 when `If-None-Match` names the current state (RFC 9110, section 13.1.2)."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    if request.method not in ("GET", "HEAD") or not given:
+        return None
+    known = {one.strip().removeprefix("W/") for one in given.split(",")}
+    if known.isdisjoint({"*", entity_tag(job)}):
+        return None
+    return Response(status_code=304, headers={"Cache-Control": CACHE_CONTROL, **headers})
+
+
+def entity_tag(job: Job) -> str:
+    """A strong entity tag: it changes with everything that the job's JSON shows."""
+    return f'"{zlib.crc32(job.id.encode()):08x}-{job.rev}-{job.queue_position or 0}"'
+
+
+def retry_after(job: Job) -> int:
+    """Seconds after which asking again is worth it; spread by ±20 % so that clients do not come all at once."""
+    most = 30 if job.status is JobStatus.QUEUED else 15
+    spread = 0.8 + 0.4 * (zlib.crc32(job.id.encode()) % 1000) / 1000
+    return max(1, min(most, math.ceil(_seconds_until_news(job, datetime.now(UTC)) * spread)))
+
+
+def _seconds_until_news(job: Job, now: datetime) -> float:
+    if job.status is JobStatus.QUEUED:
+        return _seconds_until_start(job, now) / 2
+    elapsed = max(0.0, (now - (job.started_at or job.created_at)).total_seconds())
+    if job.progress is not None and job.progress > 0.05:
+        return elapsed * (1 - job.progress) / job.progress / 4
+    return elapsed / 10
+
+
+def _seconds_until_start(job: Job, now: datetime) -> float:
+    if job.scheduled_at is not None and job.scheduled_at > now:
+        return (job.scheduled_at - now).total_seconds()
+    # Who has waited for long will probably wait for as long again.
+    waited = (now - job.created_at).total_seconds()
+    return max(waited, (job.queue_position or 1) * SECONDS_PER_POSITION)
+
+
+def _members(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "task": job.task,
+        "status": job.status,
+        "batch_id": job.batch_id,
+        "metadata": dict(job.metadata),
+        "rev": job.rev,
+        "progress": job.progress,
+        "progress_detail": None if job.progress_detail is None else job.progress_detail.to_dict(),
+        "queue_position": job.queue_position,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "error": None if job.error is None else job.error.to_dict(),
+        "created_at": timestamp(job.created_at),
+        "scheduled_at": timestamp(job.scheduled_at),
+        "started_at": timestamp(job.started_at),
+        "completed_at": timestamp(job.completed_at),
+        "cancel_requested_at": timestamp(job.cancel_requested_at),
+        "expires_at": timestamp(job.expires_at),
+        "metrics": {"queue_seconds": job.queue_seconds, "run_seconds": job.run_seconds},
+    }
+
+
+def _urls(path: str) -> dict[str, str]:
+    return {"self": path, "events": f"{path}/events", "result": f"{path}/result", "cancel": f"{path}/cancel"}

@@ -1,0 +1,224 @@
+"""What the pages list is what the code has: names, numbers and defaults, no more and no less."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from pydantic_core import from_json, to_json
+
+from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, presets, setup
+from aijobs.cli import main
+from aijobs.http import StreamLimits, job_router, problems
+from aijobs.http.exposure import RESERVED
+from aijobs.http.render import job_json
+from aijobs.job import TRANSITIONS
+from aijobs.store.base import Idempotency
+from aijobs.store.redis import RedisStore
+from aijobs.worker.shapes import read_meta
+from tests.docs.pages import ROOT, code, read, table
+from tests.helpers import claim, new_job
+
+NOTHING = "redis://localhost:1/0"
+
+
+def shown(value: object) -> str:
+    """A default as a table has it."""
+    return "none" if value is None else f"`{value}`"
+
+
+def test_settings() -> None:
+    described = {row[0]: row[1] for row in table("configuration.md", "Variable")}
+    assert described == {
+        f"`AIJOBS_{name.upper()}`": shown(field.default) for name, field in Settings.model_fields.items()
+    }
+
+
+def test_ranges_of_settings() -> None:
+    for row in table("configuration.md", "Variable"):
+        name = code(row[0])[0]
+        for bound in re.findall(r"^([\d.]+) to ([\d.]+)$", row[2]):
+            for accepted in bound:
+                Settings.from_env({name: accepted})
+            for refused in (float(bound[0]) - 0.001, float(bound[1]) * 1.001):
+                with pytest.raises(ValueError, match=name):
+                    Settings.from_env({name: str(refused)})
+
+
+def test_celery_options() -> None:
+    described = {code(row[0])[0]: code(row[1])[0] for row in table("configuration.md", "Option")}
+    plain = Celery(broker=NOTHING, backend=NOTHING, set_as_current=False)
+    attached = Celery(broker=NOTHING, backend=NOTHING, set_as_current=False)
+    setup(attached)
+    changed = {name for name in attached.conf if attached.conf[name] != plain.conf.get(name)}
+    assert changed <= described.keys()
+    assert {name: str(attached.conf[name]) for name in described} == described
+
+
+def test_numbers_of_presets() -> None:
+    heading = "max_retries", "backoff", "backoff_max", "soft_time_limit", "time_limit"
+    described = {
+        code(name)[0]: dict(zip(heading, map(int, numbers), strict=True))
+        for name, *numbers in table("retries-and-limits.md", "Preset")
+    }
+    named = {name: value for name, value in vars(presets).items() if isinstance(value, Preset)}
+    assert described == {name: {one: getattr(preset, one) for one in heading} for name, preset in named.items()}
+    for preset in named.values():
+        assert preset.retry_for == presets.TRANSIENT
+        assert (preset.jitter, preset.acks_late, preset.queue) == (True, True, None)
+
+
+def test_waits_of_presets() -> None:
+    text = " ".join(read("retries-and-limits.md").split())
+    for preset, listed in (
+        (presets.LLM_CALL, "2, 4, 8, 16 and 32 s"),
+        (presets.EMBEDDING_BATCH, "10, 20, 40 and 80 s"),
+    ):
+        assert listed in text
+        waits = [min(preset.backoff * 2**retry, preset.backoff_max) for retry in range(preset.max_retries or 0)]
+        assert [int(number) for number in re.findall(r"\d+", listed)] == waits
+
+
+def test_values_of_presets() -> None:
+    described = {code(row[0])[0]: code(row[1])[0] for row in table("retries-and-limits.md", "Value")}
+    assert described == {field.name: str(field.default) for field in fields(Preset)}
+
+
+def test_transitions() -> None:
+    described = {(code(row[0])[0], code(row[1])[0]) for row in table("records.md", "From")}
+    assert described == {(before, after) for before, allowed in TRANSITIONS.items() for after in allowed}
+
+
+def test_error_codes() -> None:
+    described = {code(row[0])[0]: row[2] for row in table("records.md", "`error.code`")}
+    assert described == {one.value: "yes" if one.retryable else "no" for one in ErrorCode}
+
+
+def test_fields_of_a_record(store: RedisStore) -> None:
+    rows = table("records.md", "JSON")
+    job = store.run(store.create(new_job())).job
+    assert job is not None
+    shown_in_json: dict[str, Any] = from_json(job_json(job, "/jobs"))
+    assert {code(row[0])[0] for row in rows if row[0]} == shown_in_json.keys()
+    assert {name for row in rows for name in code(row[1])} == {field.name for field in fields(Job)} | {"result"}
+    example = from_json(re.findall(r"^```json\n(.*?)^```", read("http-api.md"), re.MULTILINE | re.DOTALL)[0])
+    assert example.keys() == shown_in_json.keys()
+    assert [code(row[0])[0] for row in table("progress.md", "Field")] == [field.name for field in fields(Progress)]
+
+
+def test_shapes_of_progress() -> None:
+    for row in table("progress.md", "`meta`"):
+        write = read_meta(from_json(code(row[0])[0]))
+        detail = {} if write is None else from_json(write.detail_json)
+        found = [detail.get(name) for name in ("current", "total", "step", "message")]
+        fraction = "" if write is None or write.fraction is None else f"{write.fraction:.6g}"
+        assert row[1:] == [fraction, *("" if one is None else str(one) for one in found)], row[0]
+
+
+def test_problems() -> None:
+    described = {(code(row[0])[0], int(row[1])) for row in table("http-api.md", "`type` after `urn:aijobs:problem:`")}
+    known = [value for value in vars(problems).values() if isinstance(value, problems.ProblemType)]
+    assert described == {(one.name, one.status) for one in known}
+
+
+def test_events() -> None:
+    described = {code(row[0])[0] for row in table("http-api.md", "Event")}
+    # Nothing emits these two yet.
+    assert described == {*EventType, "job.snapshot", "stream.gap"} - {EventType.OUTPUT, EventType.LOG}
+
+
+def test_routes() -> None:
+    described = {
+        (*code(row[0])[0].split(), frozenset(re.findall(r"\d+", row[2]))) for row in table("http-api.md", "Route")
+    }
+    assert described == set(_routes())
+
+
+def _routes() -> Any:
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    celery_app = Celery(broker=NOTHING, backend=NOTHING, set_as_current=False)
+
+    @celery_app.task(shared=False, name="embed")
+    def embed(text: str) -> None: ...
+
+    app.include_router(job_router(celery_app, tasks=["embed"]))
+    for path, operations in app.openapi()["paths"].items():
+        below = path.removeprefix("/jobs").replace("/embed", "/{task}") or "/"
+        for method, operation in operations.items():
+            yield (
+                method.upper(),
+                below,
+                frozenset(one for one in operation["responses"] if one >= "400" and one.isdigit()),
+            )
+
+
+def test_modules() -> None:
+    source = ROOT / "src"
+    listed: set[Path] = set()
+    for first, *others in (code(row[0]) for row in table("architecture.md", "Module")):
+        listed |= {source / first, *((source / first).parent / name for name in others)}
+    assert [str(path) for path in listed if not path.exists()] == []
+    modules = {path for path in source.rglob("*.py") if path.stat().st_size and not path.name.startswith("__")}
+    assert [str(path) for path in modules if listed.isdisjoint({path, *path.parents})] == []
+
+
+def test_reserved_segments() -> None:
+    text = " ".join(read("http-api.md").split())
+    sentence = re.findall(r"The words ([^.]*) are taken", text)
+    assert set(code(sentence[0])) == RESERVED
+
+
+def test_arguments_of_job_router() -> None:
+    described = {code(row[0])[0]: row[1] for row in table("http-api.md", "Argument")}
+    defaults = {name: one.default for name, one in inspect.signature(job_router).parameters.items()}
+    # What None stands for.
+    meant = {**defaults, "tags": '["jobs"]', "stream_limits": "StreamLimits()"}
+    del meant["celery_app"]
+    assert described == {name: shown(value) for name, value in meant.items()}
+
+
+def test_times_of_streams() -> None:
+    limits = StreamLimits()
+    text = read("http-api.md")
+    assert f"comment every {limits.ping_seconds:g} s" in text
+    assert f"nothing for {limits.send_seconds:g} s" in text
+    assert limits.lifetime_seconds == 600
+
+
+def test_options_of_the_development_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["dev", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    described = {code(row[0])[0].split()[0] for row in table("development-server.md", "Option")}
+    assert described == known | {"MODULE:APP"}
+
+
+def test_keys(store: RedisStore, redis_client: redis.Redis) -> None:
+    job = new_job(owner="ann", batch_id="b", idempotency=Idempotency("s", "k", "f"))
+    store.run(store.create(new_job()))
+    store.run(store.create(job))
+    store.run(store.start(claim(job)))
+    store.run(
+        store.finish(claim(job), JobStatus.SUCCESS, result_json=to_json("x" * store.settings.inline_result_bytes))
+    )
+    store.run(store.heartbeat("worker"))
+    store.run(store.secret())
+    described = {name: _pattern(name) for name in (code(row[0])[0] for row in table("records.md", "Key"))}
+    keys: Any = redis_client.keys()
+    found = {key.decode() for key in keys}
+    unknown = {key for key in found if not any(pattern.fullmatch(key) for pattern in described.values())}
+    unused = {name for name, pattern in described.items() if not any(map(pattern.fullmatch, found))}
+    assert (unknown, unused) == (set(), set())
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """A key as the table has it, with a value in each pair of braces."""
+    return re.compile(re.sub(r"\\{\w+\\}", "[^:]+", re.escape(name)))
