@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
+import celery.app.base
 import pytest
 import redis
 
 from aijobs.embedded import EmbeddedServer, start_server
 from aijobs.store.redis import RedisStore
 from tests.helpers import PATIENT, lasting_keys
+
+# Celery gives each app the tasks that any app of the process declared; here one process has the apps of many tests.
+celery.app.base.connect_on_app_finalize = lambda function: function
+# A test run in the background ignores SIGINT, and so would the processes that it starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
