@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from aijobs.http import JobRouter, job_router
 from aijobs.job import ErrorCode, Job, JobStatus, Progress
 from aijobs.runtime import Runtime
 from aijobs.store.base import Change, Claim, Failure, ProgressWrite
+from tests.helpers import wait_until
 
 T = TypeVar("T")
 
@@ -37,17 +37,6 @@ T = TypeVar("T")
 TaskDecorator = Callable[..., Callable[[Callable[..., Any]], Any]]
 
 DEADLINE_SECONDS = 30.0
-
-
-def wait_until(look: Callable[[], T | None], what: str) -> T:
-    """What `look` gives once it gives something true."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not happen within {DEADLINE_SECONDS} seconds")
 
 
 class Size(Enum):

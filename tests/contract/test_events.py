@@ -8,7 +8,9 @@ import uuid
 
 import pytest
 
-from .conftest import Api, Event, assert_problem, stream, wait_until, whole
+from tests.helpers import wait_until
+
+from .conftest import Api, Event, assert_problem, stream, whole
 
 
 def test_a_stream_begins_with_a_snapshot_and_ends_with_the_job(api: Api) -> None:

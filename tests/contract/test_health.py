@@ -14,8 +14,9 @@ from aijobs import ConfigurationError, setup
 from aijobs.embedded import EmbeddedServer, Login, start_server
 from aijobs.http import job_router
 from aijobs.runtime import Runtime
+from tests.helpers import wait_until
 
-from .conftest import make_celery, serving, wait_until
+from .conftest import make_celery, serving
 
 
 def test_a_job_without_a_worker_is_a_warning_at_most_once_a_minute(

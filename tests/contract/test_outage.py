@@ -15,8 +15,9 @@ import pytest
 from aijobs import setup
 from aijobs.embedded import EmbeddedServer, start_server
 from aijobs.http import StreamLimits, job_router
+from tests.helpers import wait_until
 
-from .conftest import Api, assert_problem, make_celery, serving, stream, wait_until, whole
+from .conftest import Api, assert_problem, make_celery, serving, stream, whole
 
 #: The promise is one second; a busy machine may need more.
 PATIENCE_SECONDS = 4.0

@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from aijobs.embedded import EmbeddedServer
+from tests.helpers import wait_until
 
-from .conftest import DEADLINE_SECONDS, Api, assert_problem, stream, wait_until, whole
+from .conftest import DEADLINE_SECONDS, Api, assert_problem, stream, whole
 
 APPS = Path(__file__).parent / "apps"
 

@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from aijobs import ConfigurationError, ProgressTask
 from aijobs.http import job_router
 from aijobs.runtime import Runtime
+from tests.helpers import wait_until
 
-from .conftest import TaskDecorator, assert_problem, served, serving, wait_until
+from .conftest import TaskDecorator, assert_problem, served, serving
 
 if TYPE_CHECKING:
     from decimal import Decimal as Absent

@@ -16,8 +16,9 @@ from fastapi import BackgroundTasks, Depends, FastAPI, Request
 from aijobs.http import StreamLimits, job_router
 from aijobs.http.sse import EventStream
 from aijobs.runtime import Runtime
+from tests.helpers import wait_until
 
-from .conftest import Api, serving, stream, wait_until, whole
+from .conftest import Api, serving, stream, whole
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,22 +20,11 @@ from aijobs import ErrorCode, Job, setup
 from aijobs.embedded import start_server
 from aijobs.job import JobEvent
 from aijobs.runtime import Runtime
+from tests.helpers import wait_until
 
 T = TypeVar("T")
 
 APPS = Path(__file__).parent / "apps"
-DEADLINE_SECONDS = 60.0
-
-
-def wait_until(look: Callable[[], T | None], what: str) -> T:
-    """What `look` gives once it gives something true."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen within {DEADLINE_SECONDS} seconds")
 
 
 @dataclass(frozen=True)

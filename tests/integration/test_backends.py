@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import APPS, celery_worker, wait_until
+from tests.helpers import wait_until
+
+from .conftest import APPS, celery_worker
 
 SENDER = Path(__file__).parent / "apps" / "send_to_backends.py"
 

@@ -12,8 +12,9 @@ from celery import states
 
 from aijobs import ErrorCode, EventType, Job, JobStatus, cancel
 from aijobs.store.base import Claim
+from tests.helpers import wait_until
 
-from .conftest import Worker, running_worker, stop, wait_until
+from .conftest import Worker, running_worker, stop
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])

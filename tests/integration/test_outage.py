@@ -14,8 +14,9 @@ import pytest
 
 from aijobs import JobStatus, StoreUnavailable, cancel, submit
 from aijobs.embedded import EmbeddedServer, start_server
+from tests.helpers import wait_until
 
-from .conftest import Worker, running_worker, wait_until
+from .conftest import Worker, running_worker
 
 #: The promise is one second; a busy machine may add to it.
 PROMPT_SECONDS = 4.0

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from .conftest import APPS, celery_worker, stop, wait_until
+from tests.helpers import wait_until
+
+from .conftest import APPS, celery_worker, stop
 
 Body = dict[str, Any]
 
