@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 import redis
 
 from aijobs.settings import Settings
-from aijobs.store.base import Claim, NewJob, Operation
+from aijobs.store.base import Operation
+from aijobs.store.values import Claim, NewJob
 
 T = TypeVar("T")
 

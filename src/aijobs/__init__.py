@@ -12,38 +12,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aijobs.attach import setup
+    from aijobs.cancellation import cancel
     from aijobs.errors import (
         AijobsError,
+        ArgumentsGone,
         ConfigurationError,
         IdempotencyConflict,
         JobNotFound,
+        NotReplayable,
         PublishFailed,
         StoreUnavailable,
     )
     from aijobs.http import JobRouter, job_router
-    from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, Progress
+    from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress
     from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, TRANSIENT, Preset
     from aijobs.settings import Settings
-    from aijobs.submission import cancel, submit
-    from aijobs.worker.request import JobCancelled
+    from aijobs.submission import submit
+    from aijobs.worker.exceptions import JobCancelled, LeaseLost
     from aijobs.worker.task import ProgressTask
 
 _HOMES = {
     "aijobs.errors": (
         "AijobsError",
+        "ArgumentsGone",
         "ConfigurationError",
         "IdempotencyConflict",
         "JobNotFound",
+        "NotReplayable",
         "PublishFailed",
         "StoreUnavailable",
     ),
     "aijobs.http": ("JobRouter", "job_router"),
-    "aijobs.job": ("ErrorCode", "EventType", "Job", "JobError", "JobEvent", "JobStatus", "Progress"),
+    "aijobs.job": ("ErrorCode", "EventType", "Job", "JobError", "JobEvent", "JobStatus", "PastRun", "Progress"),
     "aijobs.presets": ("AGENT", "DOCUMENT", "EMBEDDING_BATCH", "LLM_CALL", "REPORT", "TRANSIENT", "Preset"),
     "aijobs.settings": ("Settings",),
     "aijobs.attach": ("setup",),
-    "aijobs.submission": ("cancel", "submit"),
-    "aijobs.worker.request": ("JobCancelled",),
+    "aijobs.cancellation": ("cancel",),
+    "aijobs.submission": ("submit",),
+    "aijobs.worker.exceptions": ("JobCancelled", "LeaseLost"),
     "aijobs.worker.task": ("ProgressTask",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -56,6 +62,7 @@ __all__ = [
     "REPORT",
     "TRANSIENT",
     "AijobsError",
+    "ArgumentsGone",
     "ConfigurationError",
     "ErrorCode",
     "EventType",
@@ -67,6 +74,9 @@ __all__ = [
     "JobNotFound",
     "JobRouter",
     "JobStatus",
+    "LeaseLost",
+    "NotReplayable",
+    "PastRun",
     "Preset",
     "Progress",
     "ProgressTask",

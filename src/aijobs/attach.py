@@ -12,6 +12,7 @@ from aijobs.runtime import Runtime, runtime_of
 from aijobs.worker.backend import job_backend_class
 from aijobs.worker.defaults import add_defaults
 from aijobs.worker.hooks import connect_signals, record_publishes
+from aijobs.worker.interrupt import connect_process_signals
 from aijobs.worker.steps import JobsStep
 
 _done: WeakSet[Celery] = WeakSet()
@@ -38,6 +39,7 @@ def setup(app: Celery) -> Runtime:
         _replace_backend(app)
         record_publishes(app)
         connect_signals()
+        connect_process_signals()
         app.steps["worker"].add(JobsStep)
     return runtime_of(app)
 

@@ -7,11 +7,14 @@ Everything a caller may want to catch derives from `AijobsError`:
     ├── StoreUnavailable        the job store did not answer in time
     ├── PublishFailed           the broker did not take the message; the record says so as well
     ├── JobNotFound             no record has this id
+    ├── NotReplayable           the job cannot be run again: it is not over yet, or it succeeded
+    │   └── ArgumentsGone       … or its record did not keep its arguments
     ├── IdempotencyConflict     the idempotency key was used before, with other content
     ├── EmbeddedServerError     the development server cannot be started (`aijobs.embedded`)
     └── DataFolderError         its data folder is in use by another (`aijobs.embedded`)
 
-`JobCancelled`, which is raised inside a task, belongs to Celery's family and lives in `aijobs.worker.request`.
+`JobCancelled` and `LeaseLost`, which are raised inside tasks, belong to Celery's family and live in
+`aijobs.worker.exceptions`.
 """
 
 from __future__ import annotations
@@ -51,6 +54,29 @@ class JobNotFound(AijobsError, LookupError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"No job has the id {job_id!r}: it was never submitted here, or its retention has passed.")
         self.job_id = job_id
+
+
+class NotReplayable(AijobsError):
+    """The job cannot be run again.
+
+    Attributes:
+        job_id: the job, which is as it was.
+    """
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"Job {job_id!r} cannot be run again: {reason}.")
+        self.job_id = job_id
+
+
+class ArgumentsGone(NotReplayable):
+    """The job cannot be run again, since its record did not keep its arguments."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            job_id,
+            "its arguments were not kept, because they are larger than AIJOBS_ARGUMENTS_BYTES, or no JSON, or it was "
+            "never sent, as the step of a chain after one that failed; submit it anew, or replay the step that failed",
+        )
 
 
 class IdempotencyConflict(AijobsError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -116,6 +116,17 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class PastRun:
+    """How an earlier run of a job ended, before it was replayed."""
+
+    status: JobStatus
+    error: JobError | None
+    #: Starts in that run.
+    attempts: int
+    completed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job as the store holds it at one moment."""
 
@@ -166,6 +177,16 @@ class Job:
     run_seconds: float | None = None
     #: The task's arguments as JSON text `[args, kwargs]`; None when too large or not JSON.
     arguments_json: str | None = None
+    #: The rest of its message as JSON text: arguments of Celery's `send_task`; None when there is nothing else.
+    options_json: str | None = None
+    #: The job whose task submitted it.
+    parent_id: str | None = None
+    #: The Celery group it was submitted with.
+    group_id: str | None = None
+    #: How often a worker, or its process, was lost with this run of the job.
+    lost_deliveries: int = 0
+    #: How the runs before this one ended, oldest first; a replay begins a new run.
+    history: Sequence[PastRun] = ()
 
     @property
     def result(self) -> Any:

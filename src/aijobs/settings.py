@@ -31,6 +31,8 @@ class Settings(BaseModel):
     key_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "aijobs"
     #: How long a finished job is kept.
     retention_seconds: Seconds = 86_400
+    #: How long a failed job, a dead letter, is kept to be read and replayed.
+    failed_retention_seconds: Seconds = 7 * 86_400
     #: How long an unfinished job is kept after its last sign of life (or after it is due, when it is delayed).
     active_retention_seconds: Seconds = 7 * 86_400
     #: How long a store operation may take; a second attempt on a broken connection comes on top.
@@ -43,8 +45,12 @@ class Settings(BaseModel):
     arguments_bytes: Annotated[int, Field(ge=0, le=16_777_216)] = 262_144
     #: About so many events are kept per job.
     max_events: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
-    #: How often a worker says that it is alive; it counts as gone after three times as long.
-    heartbeat_seconds: Annotated[float, Field(ge=0.2, le=300)] = 5.0
+    #: How long a worker that gives no sign of life holds what it fetched; then it counts as gone.
+    lease_seconds: Annotated[float, Field(ge=5, le=3_600)] = 30.0
+    #: How many workers a job may take down with it before it is given up as poison.
+    max_deliveries: Annotated[int, Field(ge=1, le=100)] = 3
+    #: How long a job that was told to stop may go on until its process is ended, and as long again until it is killed.
+    cancel_grace_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = 5.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -1,4 +1,4 @@
-"""Submitting and cancelling jobs: the record first, then the message, in one step where they live on one server."""
+"""Submitting jobs: the record first, then the message, in one step where they live on one server."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from celery import Celery, Task, states, uuid
-from celery.exceptions import TaskRevokedError
+from celery import Celery, Task, uuid
 
 from aijobs.attach import setup
-from aijobs.errors import IdempotencyConflict, JobNotFound, PublishFailed
+from aijobs.errors import ArgumentsGone, IdempotencyConflict, PublishFailed
 from aijobs.job import Job, JobStatus
 from aijobs.runtime import Runtime
-from aijobs.store.base import Change, Claim, CreateReply, Creation, Idempotency, Message, NewJob, ResultWrite
-from aijobs.worker.backend import JobBackendMixin
+from aijobs.store.values import Claim, CreateReply, Creation, Idempotency, Message, NewJob
 from aijobs.worker.claims import new_token
-from aijobs.worker.hooks import Draft, drafting, record_publish_failure
+from aijobs.worker.hooks import Draft, drafting, record_publish_failure, result_key
 from aijobs.worker.outbox import Outbox, can_push
 from aijobs.worker.outcome import describe_failure, encode_json
+from aijobs.worker.resending import send_again
 
 #: How long the broker may take for a message when it is not the store's own server, seconds.
 PUBLISH_SECONDS = 0.8
@@ -69,9 +68,7 @@ def submit(
         idempotency = Idempotency(scope, idempotency_key, hashlib.sha256(content).hexdigest())
     known = {"owner": owner, "metadata": metadata or {}, "idempotency": idempotency}
     request = _Request(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
-    drafted = _draft_push(runtime, request)
-    store = runtime.store
-    reply = store.run(store.create(*drafted)) if drafted else _send_recorded(runtime, request)
+    reply = _run_eagerly(runtime, request) if request.is_eager else _submit(runtime, request)
     if reply.job is None:
         raise IdempotencyConflict(f"The idempotency key {idempotency_key!r} was used with other arguments.")
     return reply.job
@@ -97,35 +94,33 @@ async def submit_async(
     known = {"owner": owner, "batch_id": batch_id, "metadata": metadata or {}, "idempotency": idempotency}
     job_id = uuid()
     request = _Request(runtime.app.tasks[task_name], args, kwargs, {"task_id": job_id}, known)
+    if request.is_eager:
+        return await asyncio.to_thread(_run_eagerly, runtime, request)
     drafted = _draft_push(runtime, request)
     if drafted is not None:
         return await runtime.store.run_async(runtime.store.create(*drafted))
-    sent = asyncio.to_thread(_send_recorded, runtime, request)
     try:
-        return await asyncio.wait_for(sent, None if request.is_eager else PUBLISH_SECONDS)
+        return await asyncio.wait_for(asyncio.to_thread(_send_recorded, runtime, request), PUBLISH_SECONDS)
     except TimeoutError:
         # The thread goes on; when it fails as well, it says so in the record.
         raise PublishFailed(job_id, "no answer in time") from None
 
 
-def cancel(app: Celery, job_id: str) -> Change:
-    """Cancels a job: a queued one is revoked at once, a running one is asked to stop at its next progress call.
+def rerun(runtime: Runtime, job: Job) -> Job:
+    """Begins a new run of a finished job, under its id, with the arguments and options that its record kept.
+
+    Returns:
+        The job as it is now; one that is not finished stays as it is, and nothing is sent.
 
     Raises:
-        JobNotFound: no record has this id.
-        StoreUnavailable: the job store does not answer.
+        StoreUnavailable: the job store does not answer; nothing was sent.
+        PublishFailed: the broker did not take the message; the record says so.
+        ArgumentsGone: the job's arguments were not kept.
     """
-    runtime = setup(app)
-    change = runtime.store.run(runtime.store.cancel(job_id, _revoked_result(runtime, job_id)))
-    if change.status is None:
-        raise JobNotFound(job_id)
-    return change
-
-
-async def cancel_async(runtime: Runtime, job_id: str) -> Change | None:
-    """As `cancel`, without blocking the event loop; None when no record has this id."""
-    change = await runtime.store.run_async(runtime.store.cancel(job_id, _revoked_result(runtime, job_id)))
-    return None if change.status is None else change
+    if job.arguments_json is None:
+        raise ArgumentsGone(job.id)
+    known = {"owner": job.owner, "batch_id": job.batch_id, "metadata": job.metadata}
+    return cast(Job, _submit(runtime, _Again(runtime.app, job, known)).job)
 
 
 class _NotPushable(Exception):
@@ -149,14 +144,17 @@ class _PushDraft:
 class _RecordedDraft:
     """Makes the record, then publishes, to a broker that is not the store's server."""
 
-    def __init__(self, runtime: Runtime, known: Mapping[str, Any]) -> None:
+    def __init__(self, runtime: Runtime, request: _Sending) -> None:
         self.runtime = runtime
-        self.known = known
+        self.request = request
         self.reply: CreateReply | None = None
 
     def send(self, job: NewJob, options: dict[str, Any], publish: Callable[[], Any]) -> Any:
         store = self.runtime.store
-        self.reply = store.run(store.create(replace(job, **self.known)))
+        new = replace(job, **self.request.known)
+        at_rev = self.request.at_rev
+        key = "" if at_rev is None else result_key(self.runtime.app, new.id)
+        self.reply = store.run(store.create(new, reopen=at_rev is not None, at_rev=at_rev, result_key=key))
         if self.reply.outcome is not Creation.CREATED:
             return None
         try:
@@ -164,6 +162,37 @@ class _RecordedDraft:
         except Exception as error:
             record_publish_failure(self.runtime.app, job.id, error)
             raise PublishFailed(job.id, type(error).__name__) from error
+
+
+class _Sending(Protocol):
+    """Something that Celery can be made to publish."""
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """Fields of the record that only the caller knows."""
+
+    @property
+    def at_rev(self) -> int | None:
+        """The revision of the finished job that is to run anew; None for a new job."""
+
+    def send(self, draft: Draft, **options: Any) -> None:
+        """Has Celery publish the message, through a draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A finished job that is to run anew."""
+
+    app: Celery
+    job: Job
+    known: Mapping[str, Any]
+
+    @property
+    def at_rev(self) -> int | None:
+        return self.job.rev
+
+    def send(self, draft: Draft, **options: Any) -> None:
+        send_again(self.app, self.job, draft, anew=True, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +203,11 @@ class _Request:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     options: Mapping[str, Any]
-    #: Fields of the record that only the caller knows.
     known: Mapping[str, Any]
+
+    @property
+    def at_rev(self) -> int | None:
+        return None
 
     @property
     def is_eager(self) -> bool:
@@ -183,7 +215,6 @@ class _Request:
         return bool(self.task.app.conf.task_always_eager)
 
     def send(self, draft: Draft, **options: Any) -> None:
-        """Has Celery publish the task, through a draft."""
         token = drafting.set(draft)
         try:
             self.task.apply_async(tuple(self.args), dict(self.kwargs), **{**self.options, **options})
@@ -191,9 +222,18 @@ class _Request:
             drafting.reset(token)
 
 
-def _draft_push(runtime: Runtime, request: _Request) -> tuple[NewJob, Message] | None:
+def _submit(runtime: Runtime, request: _Sending) -> CreateReply:
+    drafted = _draft_push(runtime, request)
+    if drafted is None:
+        return _send_recorded(runtime, request)
+    at_rev = request.at_rev
+    key = "" if at_rev is None else result_key(runtime.app, drafted[0].id)
+    return runtime.store.run(runtime.store.create(*drafted, reopen=at_rev is not None, at_rev=at_rev, result_key=key))
+
+
+def _draft_push(runtime: Runtime, request: _Sending) -> tuple[NewJob, Message] | None:
     """Record and message of a job, for one step; None when they have to be written one after the other."""
-    outbox = None if request.is_eager else Outbox.of(runtime)
+    outbox = Outbox.of(runtime)
     if outbox is None:
         return None
     draft = _PushDraft(request.known)
@@ -205,10 +245,8 @@ def _draft_push(runtime: Runtime, request: _Request) -> tuple[NewJob, Message] |
     return cast(NewJob, draft.job), outbox.take()
 
 
-def _send_recorded(runtime: Runtime, request: _Request) -> CreateReply:
-    if request.is_eager:
-        return _run_eagerly(runtime, request)
-    draft = _RecordedDraft(runtime, request.known)
+def _send_recorded(runtime: Runtime, request: _Sending) -> CreateReply:
+    draft = _RecordedDraft(runtime, request)
     request.send(draft)
     return cast(CreateReply, draft.reply)
 
@@ -229,12 +267,3 @@ def _run_eagerly(runtime: Runtime, request: _Request) -> CreateReply:
         end = store.finish(claim, JobStatus.FAILED, failure=describe_failure(outcome.result, outcome.traceback))
     store.run(end)
     return CreateReply(Creation.CREATED, store.run(store.get(job_id)))
-
-
-def _revoked_result(runtime: Runtime, job_id: str) -> ResultWrite | None:
-    """What Celery's own result of a job revoked while queued is, for those who wait on its AsyncResult."""
-    backend = runtime.app.backend
-    if not isinstance(backend, JobBackendMixin):
-        return None
-    revoked = backend.encode_result(TaskRevokedError("revoked"), states.REVOKED)
-    return backend.result_write(job_id, revoked, states.REVOKED, None, None)

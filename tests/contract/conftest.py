@@ -28,7 +28,7 @@ from aijobs.embedded import EmbeddedServer, start_server
 from aijobs.http import JobRouter, job_router
 from aijobs.job import ErrorCode, Job, JobStatus, Progress
 from aijobs.runtime import Runtime
-from aijobs.store.base import Change, Claim, Failure, ProgressWrite
+from aijobs.store.values import Change, Claim, Failure, NewJob, ProgressWrite
 from tests.helpers import wait_until
 
 T = TypeVar("T")
@@ -110,6 +110,12 @@ class Api:
         response = self.submit(**options)
         assert response.status_code == 202, response.text
         return str(response.json()["job_id"])
+
+    def child(self, parent: str) -> str:
+        """The id of a job that another has submitted."""
+        new = NewJob(uuid.uuid4().hex, "contract.plain", parent_id=parent)
+        self.runtime.store.run(self.runtime.store.create(new))
+        return new.id
 
     def run(self, **options: Any) -> Claim:
         """The claim of a new job that runs."""

@@ -175,6 +175,24 @@ class TestCancel:
     def test_unknown(self, api: Api, method: str, path: str) -> None:
         assert_problem(api.client.request(method, f"/jobs/{uuid.uuid4()}{path}"), 404, "job-not-found")
 
+    def test_with_what_it_submitted(self, api: Api, method: str, path: str) -> None:
+        claim = api.run()
+        children = [api.child(claim.job_id), api.child(claim.job_id)]
+        grandchild = api.child(children[0])
+        other = api.queue()
+        api.succeed(claim)
+        assert_problem(api.client.request(method, f"/jobs/{claim.job_id}{path}"), 409, "job-finished")
+        assert {api.job(child).status for child in children} == {"queued"}
+        response = api.client.request(method, f"/jobs/{claim.job_id}{path}?children=true")
+        assert (response.status_code, response.json()["status"]) == (200, "success")
+        assert {api.job(child).status for child in (*children, grandchild)} == {"revoked"}
+        assert api.job(other).status == "queued"
+        assert api.job(api.child(claim.job_id)).status == "revoked"
+
+    def test_without_sense(self, api: Api, method: str, path: str) -> None:
+        response = api.client.request(method, f"/jobs/{api.queue()}{path}?children=perhaps")
+        assert_problem(response, 422, "invalid-request")
+
 
 def test_an_unknown_id_is_never_pending(api: Api) -> None:
     unknown = uuid.uuid4()

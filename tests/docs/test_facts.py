@@ -13,19 +13,25 @@ import redis
 from celery import Celery
 from pydantic_core import from_json, to_json
 
-from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, presets, setup
-from aijobs.cli import main
+import aijobs
+from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, errors, presets, setup
+from aijobs.cli import COMMANDS, main
 from aijobs.http import StreamLimits, job_router, problems
 from aijobs.http.exposure import RESERVED
 from aijobs.http.render import job_json
 from aijobs.job import TRANSITIONS
-from aijobs.store.base import Idempotency
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import Beat, Idempotency
+from aijobs.worker import exceptions
+from aijobs.worker.held import HELD, SESSIONS
+from aijobs.worker.patience import PATIENCE_SECONDS
+from aijobs.worker.presence import DEPTH
 from aijobs.worker.shapes import read_meta
 from tests.docs.pages import ROOT, code, read, table
 from tests.helpers import claim, new_job
 
 NOTHING = "redis://localhost:1/0"
+NUMERALS = {2.0: "two"}
 
 
 def shown(value: object) -> str:
@@ -59,6 +65,20 @@ def test_celery_options() -> None:
     changed = {name for name in attached.conf if attached.conf[name] != plain.conf.get(name)}
     assert changed <= described.keys()
     assert {name: str(attached.conf[name]) for name in described} == described
+
+
+def test_numbers_that_reliability_and_cancelling_have() -> None:
+    settings = Settings()
+    attached = Celery(broker=NOTHING, backend=NOTHING, set_as_current=False)
+    setup(attached)
+    reliability, cancelling = (" ".join(read(name).split()) for name in ("reliability.md", "cancelling.md"))
+    timeout = attached.conf.worker_soft_shutdown_timeout
+    assert f"`worker_soft_shutdown_timeout` ({timeout:g} s)" in reliability
+    assert f"`AIJOBS_MAX_DELIVERIES` ({settings.max_deliveries})" in reliability
+    assert f"{settings.lease_seconds:g} s, the default" in reliability
+    assert f"`AIJOBS_CANCEL_GRACE_SECONDS` ({settings.cancel_grace_seconds:g})" in cancelling
+    assert f"more than {DEPTH:,} messages" in reliability
+    assert f"tried to be written for {NUMERALS[PATIENCE_SECONDS / 60]} minutes" in reliability
 
 
 def test_numbers_of_presets() -> None:
@@ -98,6 +118,16 @@ def test_transitions() -> None:
 def test_error_codes() -> None:
     described = {code(row[0])[0]: row[2] for row in table("records.md", "`error.code`")}
     assert described == {one.value: "yes" if one.retryable else "no" for one in ErrorCode}
+
+
+def test_errors() -> None:
+    described = {code(row[0])[0] for row in table("getting-started.md", "Error")}
+    raised = {name for name, one in vars(errors).items() if inspect.isclass(one) and issubclass(one, Exception)}
+    assert described == raised | (vars(exceptions).keys() & set(aijobs.__all__))
+
+
+def test_commands() -> None:
+    assert [code(row[0])[0] for row in table("index.md", "Command")] == [f"aijobs {name}" for name in COMMANDS]
 
 
 def test_fields_of_a_record(store: RedisStore) -> None:
@@ -202,14 +232,15 @@ def test_options_of_the_development_server(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_keys(store: RedisStore, redis_client: redis.Redis) -> None:
-    job = new_job(owner="ann", batch_id="b", idempotency=Idempotency("s", "k", "f"))
+    job = new_job(owner="ann", batch_id="b", parent_id="p", idempotency=Idempotency("s", "k", "f"))
     store.run(store.create(new_job()))
     store.run(store.create(job))
     store.run(store.start(claim(job)))
     store.run(
         store.finish(claim(job), JobStatus.SUCCESS, result_json=to_json("x" * store.settings.inline_result_bytes))
     )
-    store.run(store.heartbeat("worker"))
+    store.run(store.beat(Beat("session", "worker", "{}")))
+    store.run(store.suspects(grace=1))
     store.run(store.secret())
     described = {name: _pattern(name) for name in (code(row[0])[0] for row in table("records.md", "Key"))}
     keys: Any = redis_client.keys()
@@ -217,6 +248,11 @@ def test_keys(store: RedisStore, redis_client: redis.Redis) -> None:
     unknown = {key for key in found if not any(pattern.fullmatch(key) for pattern in described.values())}
     unused = {name for name, pattern in described.items() if not any(map(pattern.fullmatch, found))}
     assert (unknown, unused) == (set(), set())
+
+
+def test_keys_in_the_brokers_database() -> None:
+    described = [code(row[0])[0] for row in table("records.md", "Key there")]
+    assert described == [f"{HELD}{{session}}", SESSIONS]
 
 
 def _pattern(name: str) -> re.Pattern[str]:

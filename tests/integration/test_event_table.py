@@ -11,7 +11,7 @@ import pytest
 from celery import states
 
 from aijobs import ErrorCode, EventType, Job, JobStatus, cancel
-from aijobs.store.base import Claim
+from aijobs.store.values import Claim
 from tests.helpers import wait_until
 
 from .conftest import Worker, running_worker, stop
@@ -79,7 +79,7 @@ def test_hard_time_limit_is_one_end(prefork: Worker, options: dict[str, bool]) -
 
 @pytest.mark.parametrize("task", ["be_killed", "leave"])
 def test_lost_process(prefork: Worker, options: dict[str, bool], task: str) -> None:
-    assert_ended(prefork, prefork.run(task, **options), JobStatus.FAILED, ErrorCode.WORKER_LOST)
+    assert_ended(prefork, prefork.run(task, **options), JobStatus.FAILED, ErrorCode.POISON, attempt=3)
 
 
 def test_lost_process_with_requeue(prefork: Worker, options: dict[str, bool], marker: str) -> None:
@@ -88,7 +88,7 @@ def test_lost_process_with_requeue(prefork: Worker, options: dict[str, bool], ma
 
 
 def test_exit(prefork: Worker, options: dict[str, bool]) -> None:
-    assert_ended(prefork, prefork.run("exit_python", **options), JobStatus.FAILED, ErrorCode.WORKER_LOST)
+    assert_ended(prefork, prefork.run("exit_python", **options), JobStatus.FAILED, ErrorCode.POISON, attempt=3)
 
 
 def test_memory_error_spares_the_worker(worker: Worker, options: dict[str, bool]) -> None:
@@ -260,7 +260,7 @@ def test_shutdown_returns_the_job_to_the_queue(server_url: str, folder: Path, ma
             first.process.send_signal(signal.SIGQUIT)
         first.process.wait(30)
         waiting = first.job(job_id)
-    assert (waiting.status, waiting.attempt) == (JobStatus.QUEUED, 1)
+    assert (waiting.status, waiting.attempt, waiting.lost_deliveries) == (JobStatus.QUEUED, 0, 0)
 
 
 def test_an_id_used_again_is_a_new_run(worker: Worker) -> None:

@@ -24,6 +24,12 @@ class Model:
     progress: float | None = None
     error: tuple[ErrorCode, int] | None = None
     scheduled: bool = False
+    #: Whether an attempt ever began.
+    started: bool = False
+    #: Attempts whose process was lost.
+    losses: int = 0
+    #: Of the message that the job goes on with.
+    generation: int = 0
     result: bytes | None = None
     #: Every status the job had, in order.
     path: tuple[JobStatus, ...] = field(default=())
@@ -53,8 +59,12 @@ class Model:
         free = self.fence_off()
         if free.status is JobStatus.RUNNING:
             # A redelivery: the older attempt has lost the job, though nobody said so.
-            free = free.enter(JobStatus.QUEUED)
-        return free.enter(JobStatus.RUNNING, attempt=self.attempt + 1, claim=token, progress=None, scheduled=False)
+            free = free.enter(JobStatus.QUEUED).lose()
+        known = {"claim": token, "progress": None, "scheduled": False, "started": True}
+        return free.enter(JobStatus.RUNNING, attempt=self.attempt + 1, **known)
+
+    def lose(self) -> Model:
+        return replace(self, losses=self.losses + 1, error=(ErrorCode.WORKER_LOST, self.attempt))
 
     def revoke(self) -> Model:
         return self.enter(JobStatus.REVOKED, scheduled=False, error=(ErrorCode.CANCELLED, self.attempt))
@@ -75,10 +85,10 @@ def replay(events: Sequence[JobEvent]) -> tuple[tuple[JobStatus, ...], int, floa
         if event.type is EventType.PROGRESS:
             progress = event.data["progress"]
             continue
-        if event.data["attempt"] in (0, attempt + 1):
+        if event.type is EventType.ATTEMPT and path[-1] is JobStatus.RUNNING:
+            path.append(JobStatus.QUEUED)
+        if event.type is EventType.ATTEMPT or event.data["attempt"] != attempt:
             attempt, progress = event.data["attempt"], None
-            if attempt and path[-1] is JobStatus.RUNNING:
-                path.append(JobStatus.QUEUED)
         if "status" in event.data and event.data["status"] not in path[-1:]:
             path.append(JobStatus(event.data["status"]))
     return tuple(path), attempt, progress

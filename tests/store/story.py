@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aijobs import ErrorCode, Job, JobEvent, JobStatus
-from aijobs.store.base import Change, Claim, Failure, JobStore, NewJob, Operation, ProgressWrite
+from aijobs.store.base import JobStore, Operation
+from aijobs.store.values import Change, Claim, Failure, NewJob, ProgressWrite, Return
 from tests.helpers import Run, claim, new_job
 
 BROKEN = Failure(ErrorCode.EXCEPTION, "ValueError: no", "Traceback: …")
@@ -17,7 +18,7 @@ WRITES: dict[str, Callable[[JobStore, Claim], Operation[Change]]] = {
     "start": lambda store, who: store.start(who),
     "report": lambda store, who: store.report(who, HALF),
     "ask": lambda store, who: store.report(who, None),
-    "requeue": lambda store, who: store.requeue(who, BROKEN),
+    "requeue": lambda store, who: store.requeue(who, BROKEN, why=Return.REJECTED),
     "succeed": lambda store, who: store.finish(who, JobStatus.SUCCESS, result_json=b"1", progress=HALF),
     "fail": lambda store, who: store.finish(who, JobStatus.FAILED, failure=BROKEN),
     "revoke": lambda store, who: store.finish(who, JobStatus.REVOKED),
@@ -45,6 +46,8 @@ class Story:
         assert job is not None
         return job
 
+    def events(self) -> Sequence[JobEvent]:
+        return self.run(self.store.events(self.new.id))
+
     def everything(self) -> tuple[Job, Sequence[JobEvent], bytes | None]:
-        events = self.run(self.store.events(self.new.id))
-        return self.job(), events, self.run(self.store.get_result(self.new.id))
+        return self.job(), self.events(), self.run(self.store.get_result(self.new.id))

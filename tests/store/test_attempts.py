@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aijobs import JobStatus, Progress
-from aijobs.store.base import Change, Claim, JobStore, Operation, ProgressWrite
+from aijobs.store.base import JobStore, Operation
+from aijobs.store.values import Change, Claim, ProgressWrite
 from tests.helpers import Run, claim, new_job
 
 from .story import BROKEN, HALF, WRITES, Story
@@ -158,7 +159,8 @@ def test_a_retry_waits_with_its_reason_and_runs_again(story: Story) -> None:
     assert waiting.error.attempt == 1
     assert waiting.run_seconds is not None
 
-    assert story.write("start", "second") == Change(True, JobStatus.RUNNING, 2, False)
+    again = story.run(story.store.start(story.claim("second", retries=1)))
+    assert again == Change(True, JobStatus.RUNNING, 2, False)
     running = story.job()
     assert (running.scheduled_at, running.run_seconds, running.queue_seconds) == (None, None, waiting.queue_seconds)
     story.write("succeed", "second")

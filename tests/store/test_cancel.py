@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aijobs import JobStatus
-from aijobs.store.base import Change
+from aijobs.store.values import Change
 
 from .story import Story
 

@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from aijobs import JobStatus, StoreUnavailable
-from aijobs.store.base import Creation, Idempotency, JobFilter, JobStore, Message, NewJob
+from aijobs.store.base import JobStore
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import Creation, Idempotency, JobFilter, Message, NewJob
 from tests.helpers import Run, claim, new_job
 
 KEY = Idempotency("alice embed", "order-1", "digest of the content")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aijobs import ErrorCode, EventType, JobStatus
-from aijobs.store.base import Failure, JobStore, NewJob, ProgressWrite
+from aijobs.store.base import JobStore
+from aijobs.store.values import Failure, NewJob, ProgressWrite
 from tests.helpers import Run, claim, new_job
 
 from .conftest import MakeStore
@@ -32,7 +33,7 @@ def test_a_whole_life(run: Run, store: JobStore, new: NewJob) -> None:
     run(store.report(claim(new), ProgressWrite(0.123_456_789, '{"current": 1, "message": "✓ \\""}')))
     run(store.report(claim(new), ProgressWrite(None, "{}")))
     run(store.requeue(claim(new), failure, due))
-    run(store.start(claim(new, "second")))
+    run(store.start(claim(new, "second", retries=1)))
     run(store.cancel(new.id))
     run(store.finish(claim(new, "second"), JobStatus.REVOKED))
     assert told(run, store, new) == [

@@ -12,9 +12,10 @@ import pytest
 import redis
 
 from aijobs import Job, JobStatus
-from aijobs.store.base import JobFilter, JobStore, Position
+from aijobs.store.base import JobStore
 from aijobs.store.record import to_us
 from aijobs.store.redis import SCAN_BUDGET, RedisStore
+from aijobs.store.values import JobFilter, Position
 from tests.helpers import Run, claim, new_job
 
 OWNERS = ("alice", "bob", None)

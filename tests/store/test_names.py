@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from aijobs import JobStatus
-from aijobs.store.base import Idempotency, JobFilter, JobStore
+from aijobs.store.base import JobStore
+from aijobs.store.values import Beat, Idempotency, JobFilter
 from tests.helpers import Run, claim, lasting_keys, new_job, wait_until
 
 from .conftest import MakeStore
@@ -69,8 +70,9 @@ def test_idempotency_keys_are_as_many_as_they_look(run: Run, store: JobStore) ->
 
 @each_name
 def test_a_worker_may_have_any_name(run: Run, store: JobStore, name: str) -> None:
-    run(store.heartbeat(name))
+    run(store.beat(Beat("session", name, "{}")))
     assert list(run(store.stats([])).workers) == [name]
+    assert [worker.name for worker in run(store.workers())] == [name]
 
 
 @each_name

@@ -94,6 +94,17 @@ async def test_a_server_that_is_gone(
         await store.aclose()
 
 
+async def test_a_server_that_is_gone_for_long(server: EmbeddedServer, tmp_path: Path) -> None:
+    store = open_store(server.url, Settings())
+    server.stop()
+    for _ in range(150):
+        with pytest.raises(StoreUnavailable, match="refused"):
+            store.run(store.get("any"))
+    with start_server(tmp_path, port=server.port, login=Login(PASSWORD), use_environment=False):
+        await works_again(store)
+        await store.aclose()
+
+
 async def works_again(store: JobStore) -> None:
     """The right answers come to the right questions, in every way of asking."""
     new = new_job()

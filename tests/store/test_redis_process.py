@@ -12,9 +12,9 @@ import redis
 
 from aijobs import StoreUnavailable
 from aijobs.store import scripts
-from aijobs.store.base import ProgressWrite
 from aijobs.store.redis import RedisStore
 from aijobs.store.scripts import Script
+from aijobs.store.values import ProgressWrite
 from tests.helpers import Run, claim, new_job
 
 SCRIPTS = [value for value in vars(scripts).values() if isinstance(value, Script)]
@@ -24,7 +24,7 @@ FORK = """
 import os, sys
 from aijobs.settings import Settings
 from aijobs.store import open_store
-from aijobs.store.base import NewJob
+from aijobs.store.values import NewJob
 store = open_store(sys.argv[1], Settings(store_timeout_seconds=10))
 store.run(store.create(NewJob("before", "embed")))
 child = os.fork()

@@ -9,8 +9,9 @@ import pytest
 import redis
 
 from aijobs import JobStatus
-from aijobs.store.base import Change, Claim, JobStore, NewJob, Operation, ResultWrite
+from aijobs.store.base import JobStore, Operation
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import Change, Claim, NewJob, ResultWrite
 from tests.helpers import Run, claim, new_job
 
 from .conftest import MakeStore

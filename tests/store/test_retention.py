@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from aijobs import JobStatus
-from aijobs.store.base import Creation, Idempotency, JobFilter, JobStore, ProgressWrite
+from aijobs.store.base import JobStore
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import Creation, Idempotency, JobFilter, ProgressWrite
 from tests.helpers import PATIENT, Run, claim, new_job, wait_until
 
 from .conftest import MakeStore

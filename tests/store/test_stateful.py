@@ -26,8 +26,9 @@ from hypothesis.stateful import (
 
 from aijobs import ErrorCode, Job, JobStatus
 from aijobs.job import FINISHED, TRANSITIONS
-from aijobs.store.base import Change, Claim, Creation, Failure, NewJob, Operation, ProgressWrite
+from aijobs.store.base import Operation
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import Change, Claim, Creation, Failure, NewJob, ProgressWrite, Return
 
 from .model import Model, replay
 
@@ -80,15 +81,21 @@ class OneJob(RuleBasedStateMachine):
         else:
             assert self.everything() == before
 
-    @rule(writer=WRITERS)
-    def start(self, writer: str) -> None:
-        who = self.claim(writer)
+    @rule(writer=WRITERS, later=st.sampled_from([-1, 0, 0, 0, 1]), replacements=st.sampled_from([0, 0, 1]))
+    def start(self, writer: str, later: int, replacements: int) -> None:
+        generation = max(0, self.model.generation + later) + 1_000_000 * replacements
+        who = self.claim(writer, generation)
         before = self.model.adopt()
         again = before.status is JobStatus.RUNNING and before.claim == who.token
-        refused = before.finished or (who.token in before.lost and not again)
+        refused = before.finished or ((who.token in before.lost or generation < before.generation) and not again)
         after = self.model
         if not (refused or again):
-            after = (before.revoke() if before.cancel_requested else before.open_attempt(who.token)).commit()
+            losses, error = before.losses, before.error
+            after = before.revoke() if before.cancel_requested else before.open_attempt(who.token)
+            if generation > before.generation and not before.cancel_requested:
+                # It was sent by the attempt that ran, so nothing was lost.
+                after = replace(after, losses=losses, error=error)
+            after = (after if after.finished else replace(after, generation=generation)).commit()
         accepted = again or (after.status is JobStatus.RUNNING and not refused)
         self.tell(self.store.start(who), accepted=accepted, after=after)
 
@@ -109,21 +116,22 @@ class OneJob(RuleBasedStateMachine):
             after=after.commit() if changed else self.model,
         )
 
-    @rule(writer=WRITERS, failure=FAILURES, delayed=st.booleans(), fraction=FRACTIONS)
-    def requeue(self, writer: str, failure: Failure | None, delayed: bool, fraction: float | None) -> None:
+    @rule(writer=WRITERS, failure=FAILURES, delayed=st.booleans(), fraction=FRACTIONS, why=st.sampled_from(Return))
+    def requeue(self, writer: str, failure: Failure | None, delayed: bool, fraction: float | None, why: Return) -> None:
         who = self.claim(writer)
-        before = self.model.adopt() if who.token else self.model
+        before = self.model.adopt() if who.token and why is not Return.RETURNED else self.model
         returns_nothing = before.status is JobStatus.QUEUED and not who.token
         accepted = before.lets(who.token) and not returns_nothing
+        not_begun = before.status is JobStatus.QUEUED and why is Return.RETURNED
         after = self.model
-        if accepted:
+        if accepted and not not_begun:
             after = before if before.status is JobStatus.RUNNING else before.open_attempt(who.token)
             after = replace(after.fence_off(), progress=fraction)
             after = after.revoke() if after.cancel_requested else after.enter(JobStatus.QUEUED, scheduled=delayed)
-            after = (after if after.finished else self.failed(after, failure)).commit()
+            after = (after if after.finished else self.failed(self.sent_back(after, why), failure)).commit()
         due = DUE if delayed else None
         last = ProgressWrite(fraction, "{}")
-        self.tell(self.store.requeue(who, failure, due, progress=last), accepted=accepted, after=after)
+        self.tell(self.store.requeue(who, failure, due, progress=last, why=why), accepted=accepted, after=after)
 
     @rule(writer=WRITERS, status=st.sampled_from(sorted(FINISHED)), failure=FAILURES, fraction=FRACTIONS)
     def finish(self, writer: str, status: JobStatus, failure: Failure | None, fraction: float | None) -> None:
@@ -146,6 +154,25 @@ class OneJob(RuleBasedStateMachine):
         self.tell(operation, accepted=accepted, after=after)
 
     @rule()
+    def put_back(self) -> None:
+        accepted = self.model.status is JobStatus.RUNNING
+        after = self.model
+        if accepted:
+            after = after.fence_off()
+            after = after.revoke() if after.cancel_requested else after.enter(JobStatus.QUEUED).lose()
+            after = after.commit()
+        self.tell(self.store.put_back(self.id), accepted=accepted, after=after)
+
+    def sent_back(self, model: Model, why: Return) -> Model:
+        if why is Return.LOST:
+            return model.lose()
+        if why is Return.RETRY:
+            return replace(model, generation=model.generation + 1)
+        if why is Return.REPLACED:
+            return replace(model, generation=(model.generation // 1_000_000 + 1) * 1_000_000)
+        return replace(model, attempt=model.attempt - (why is Return.RETURNED))
+
+    @rule()
     def cancel(self) -> None:
         accepted = self.model.status is not None and not self.model.finished
         after = self.model
@@ -155,13 +182,14 @@ class OneJob(RuleBasedStateMachine):
             after = after.revoke()
         self.tell(self.store.cancel(self.id), accepted=accepted, after=after)
 
-    def claim(self, writer: str) -> Claim:
+    def claim(self, writer: str, generation: int = 0) -> Claim:
         tokens = {"current": self.model.claim, "late": min(self.model.lost, default=""), "bystander": ""}
         token = tokens.get(writer, "")
         if not token and writer != "bystander":
             self.deliveries += 1
             token = f"delivery-{self.deliveries}"
-        return Claim(self.id, token, "embed", "celery")
+        replacements, retries = divmod(generation, 1_000_000)
+        return Claim(self.id, token, "embed", "celery", retries=retries, replacements=replacements)
 
     def failed(self, model: Model, failure: Failure | None) -> Model:
         return model if failure is None else replace(model, error=(failure.code, model.attempt))
@@ -192,6 +220,7 @@ class OneJob(RuleBasedStateMachine):
             return
         assert (job.status, job.attempt, job.rev) == (model.status, model.attempt, model.rev)
         assert job.progress == model.progress
+        assert job.lost_deliveries == model.losses
         assert (job.error and (job.error.code, job.error.attempt)) == model.error
         assert self.store.run(self.store.get_result(self.id)) == model.result
         assert job.scheduled_at == (DUE if model.scheduled else None)
@@ -199,9 +228,9 @@ class OneJob(RuleBasedStateMachine):
         self.the_times_fit(job)
 
     def the_times_fit(self, job: Job) -> None:
-        assert (job.started_at is not None) == (job.queue_seconds is not None) == (job.attempt > 0)
+        assert (job.started_at is not None) == (job.queue_seconds is not None) == self.model.started
         assert (job.completed_at is not None) == job.finished
-        assert (job.run_seconds is not None) == (job.attempt > 0 and job.status != "running")
+        assert (job.run_seconds is not None) == (self.model.started and job.status != "running")
         assert (job.queue_position is not None) == (job.status == "queued")
 
     @invariant()

@@ -6,7 +6,7 @@ import pytest
 
 from aijobs import JobStatus
 from aijobs.store.base import JobStore
-from tests.helpers import Run, claim, new_job, wait_until
+from tests.helpers import Run, claim, new_job
 
 from .conftest import MakeStore
 
@@ -33,23 +33,6 @@ def test_jobs_are_counted_by_status_task_queue_and_owner(run: Run, store: JobSto
     assert of_all.queues == {"gpu": 2, "celery": 1}
     assert of_alice.statuses == counts(queued=2, running=2, success=2)
     assert of_alice.tasks == {"embed": counts(queued=1, running=1, success=1)}
-
-
-def test_a_worker_is_alive_until_it_says_goodbye(run: Run, store: JobStore) -> None:
-    run(store.heartbeat("w1@host"))
-    run(store.heartbeat("w2@host"))
-    run(store.heartbeat("w1@host"))
-    workers = run(store.stats([])).workers
-    assert workers.keys() == {"w1@host", "w2@host"}
-    assert all(0 <= seconds < 15 for seconds in workers.values())
-    run(store.heartbeat("w1@host", alive=False))
-    assert run(store.stats([])).workers.keys() == {"w2@host"}
-
-
-def test_a_silent_worker_is_gone_after_three_beats(make_store: MakeStore) -> None:
-    store = make_store(heartbeat_seconds=0.2)
-    store.run(store.heartbeat("w1@host"))
-    wait_until(lambda: not store.run(store.stats([])).workers, "the worker's death")
 
 
 def test_the_secret_is_one_for_all_processes_and_stays(run: Run, make_store: MakeStore, store: JobStore) -> None:

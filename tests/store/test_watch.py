@@ -12,8 +12,9 @@ import redis
 
 from aijobs.embedded import EmbeddedServer, start_server
 from aijobs.settings import Settings
-from aijobs.store.base import JobStore, ProgressWrite
+from aijobs.store.base import JobStore
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import ProgressWrite
 from tests.helpers import DEADLINE_SECONDS, claim, new_job, wait_until
 
 pytestmark = pytest.mark.anyio

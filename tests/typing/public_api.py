@@ -33,7 +33,7 @@ from aijobs import (
 )
 from aijobs.runtime import Runtime
 from aijobs.store import JobStore, open_store
-from aijobs.store.base import Change, CreateReply, JobFilter, NewJob, Page, Position
+from aijobs.store.values import Change, CreateReply, JobFilter, NewJob, Page, Position
 
 celery_app = Celery("jobs")
 

@@ -24,6 +24,21 @@ def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]
     assert "usage: aijobs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["dev", "dead", "workers"])
+def test_the_help_names_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert f"\n    {command} " in capsys.readouterr().out
+
+
+def test_dead_needs_a_command_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["dead"])
+    assert ended.value.code == 2
+    assert "usage: aijobs dead" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

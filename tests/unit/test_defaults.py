@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.transport import get_transport_cls
 
 from aijobs import setup
+from aijobs.worker import transport as leased
 from aijobs.worker.defaults import weakened_promises
 
 REDIS = "redis://localhost:1/0"
@@ -17,6 +20,8 @@ REDIS = "redis://localhost:1/0"
 #: What the app of each test says, and Celery's old names for it.
 CHOSEN: dict[str, Any] = {
     "task_acks_late": False,
+    "task_reject_on_worker_lost": False,
+    "worker_soft_shutdown_timeout": 0.0,
     "worker_prefetch_multiplier": 8,
     "task_serializer": "yaml",
     "result_expires": 60,
@@ -123,7 +128,7 @@ def test_a_silent_app_keeps_its_jobs_safe() -> None:
     assert (conf.task_acks_late, conf.task_track_started, conf.worker_prefetch_multiplier) == (True, True, 1)
     assert (conf.task_serializer, conf.result_serializer, conf.accept_content) == ("json", "json", ["json"])
     assert conf.result_expires == 86_400
-    assert conf.broker_transport_options["socket_timeout"] > 1
+    assert (conf.task_reject_on_worker_lost, conf.worker_soft_shutdown_timeout) == (True, 5.0)
     assert weakened_promises(app) == []
 
 
@@ -137,12 +142,57 @@ def test_another_broker_keeps_its_transport(broker: str) -> None:
     assert app.conf.task_acks_late is True
 
 
+@pytest.mark.parametrize(
+    ("broker", "transport"),
+    [
+        ("redis://h/1", "Transport"),
+        ("rediss://h", "Transport"),
+        ("redis+socket:///run/redis.sock", "Transport"),
+        ("redis://a;redis://b", "Transport"),
+        ("sentinel://a:1;sentinel://b:2", "SentinelTransport"),
+    ],
+)
+def test_redis_brokers_have_leases_wherever_a_connection_turns(broker: str, transport: str) -> None:
+    app = app_of(broker)
+    setup(app)
+    connection: Any = app.connection_for_read()
+    names = [connection.transport_cls, connection.clone().transport_cls]
+    for _ in range(2):
+        connection.maybe_switch_next()
+        names.append(connection.transport_cls)
+    assert {get_transport_cls(name) for name in names} == {getattr(leased, transport)}
+
+
+def test_tls_stays_tls() -> None:
+    app = app_of("rediss://h?ssl_cert_reqs=required")
+    setup(app)
+    assert app.connection_for_read().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    assert app_of("redis://h").connection_for_read().ssl is False
+
+
+def test_an_app_may_keep_kombus_transport() -> None:
+    app = app_of(broker_transport="redis")
+    setup(app)
+    assert app.connection_for_read().transport_cls == "redis"
+    assert app.conf.task_default_priority is None
+
+
+@pytest.mark.parametrize("options", [{}, {"visibility_timeout": 60}])
+def test_sockets_have_time_outs_whatever_else_the_app_says(options: dict[str, int]) -> None:
+    app = app_of(broker_transport_options=options)
+    setup(app)
+    assert app.conf.broker_transport_options == options
+    assert (leased.Transport.Channel.socket_timeout, leased.Transport.Channel.socket_connect_timeout) == (5.0, 2.0)
+
+
 def test_what_weakens_a_promise_is_named() -> None:
     app = in_the_constructor()
     assert weakened_promises(app) == [
         "task_acks_late is False: a job is lost when its worker dies.",
+        "task_reject_on_worker_lost is False: a job is failed when its process dies, not run again.",
         "worker_prefetch_multiplier is 8: a worker hoards jobs behind a long one.",
         "task_serializer is 'yaml': arguments cannot be kept in the record, so a job cannot be retried from it.",
+        "worker_soft_shutdown_timeout is 0.0: a stop by SIGQUIT cuts off jobs that are about to end.",
     ]
 
 

@@ -17,8 +17,9 @@ from aijobs.embedded import start_server
 from aijobs.job import EventType
 from aijobs.settings import Settings
 from aijobs.store import JobStore
-from aijobs.store.base import NewJob
 from aijobs.store.redis import RedisStore
+from aijobs.store.values import Claim, NewJob, Return
+from aijobs.worker.exceptions import LeaseLost
 from aijobs.worker.progress import Reporter, close_reporter, enter_job, open_reporter, reporter_of_helper
 from tests.helpers import claim, new_job, wait_until
 
@@ -147,13 +148,49 @@ def test_the_thread_learns_of_a_cancel_for_the_next_report(running: Running) -> 
     wait_until(report, "the cancel")
 
 
-def test_an_attempt_that_lost_its_job_reports_nothing_more(running: Running) -> None:
+def test_what_cleans_up_after_a_cancel_may_report(running: Running) -> None:
     reporter = running.reporter(0.0)
     reporter.report(part(1))
+    running.store.run(running.store.cancel(running.new.id))
+
+    def work() -> None:
+        try:
+            reporter.report(part(2))
+        finally:
+            reporter.report(part(3))
+
+    with pytest.raises(JobCancelled):
+        work()
+    assert running.written() == [0.01, 0.02, 0.03]
+    with pytest.raises(JobCancelled):
+        reporter.report(part(4))
+
+
+def test_an_attempt_that_lost_its_job_is_stopped_and_writes_nothing(running: Running) -> None:
+    reporter = running.reporter(0.0)
+    reporter.report(part(1))
+    running.store.run(running.store.requeue(claim(running.new), None, why=Return.RETURNED))
     running.store.run(running.store.start(claim(running.new, "second")))
     for done in (2, 3):
-        reporter.report(part(done))
+        with pytest.raises(LeaseLost):
+            reporter.report(part(done))
     assert running.written() == [0.01]
+
+
+def test_an_attempt_whose_job_was_ended_by_others_is_stopped(running: Running) -> None:
+    reporter = running.reporter(0.0)
+    running.store.run(running.store.finish(Claim(running.new.id), JobStatus.REVOKED))
+    with pytest.raises(LeaseLost):
+        reporter.report(part(1))
+
+
+def test_a_closed_attempt_is_silent(running: Running) -> None:
+    reporter = running.reporter(0.0)
+    running.store.run(running.store.cancel(running.new.id))
+    with pytest.raises(JobCancelled):
+        reporter.report(part(1))
+    close_reporter("first")
+    reporter.report(part(2))
 
 
 def test_the_rate_and_the_time_left_are_told(running: Running) -> None:

@@ -10,7 +10,7 @@ from celery import Celery
 
 from aijobs import ConfigurationError, Settings
 from aijobs.runtime import Runtime, runtime_of
-from aijobs.store.base import Claim
+from aijobs.store.values import Claim
 from aijobs.worker.claims import TOKEN, claim_of, is_job, new_token
 
 STORE, RESULTS, BROKER = "redis://:sesame@store/1", "redis://:sesame@results/2", "redis://:sesame@broker/3"

@@ -22,13 +22,16 @@ def test_each_field_is_read_from_its_variable() -> None:
         "store_url": "redis://h/1",
         "key_prefix": "team:jobs",
         "retention_seconds": 60.5,
+        "failed_retention_seconds": 62.0,
         "active_retention_seconds": 61.0,
         "store_timeout_seconds": 1.0,
         "progress_interval_seconds": 0.5,
         "inline_result_bytes": 0,
         "arguments_bytes": 1,
         "max_events": 10,
-        "heartbeat_seconds": 1.5,
+        "lease_seconds": 7.5,
+        "max_deliveries": 1,
+        "cancel_grace_seconds": 0.5,
     }
     settings = Settings.from_env({f"AIJOBS_{name.upper()}": str(value) for name, value in values.items()})
     assert settings.model_dump() == values
@@ -56,7 +59,12 @@ def test_other_variables_and_empty_ones_do_not_count() -> None:
         ("INLINE_RESULT_BYTES", "1.5", "valid integer"),
         ("ARGUMENTS_BYTES", "99999999", "less than or equal to 16777216"),
         ("MAX_EVENTS", "9", "greater than or equal to 10"),
-        ("HEARTBEAT_SECONDS", "301", "less than or equal to 300"),
+        ("FAILED_RETENTION_SECONDS", "0", "greater than 0"),
+        ("LEASE_SECONDS", "4.9", "greater than or equal to 5"),
+        ("LEASE_SECONDS", "3601", "less than or equal to 3600"),
+        ("MAX_DELIVERIES", "0", "greater than or equal to 1"),
+        ("MAX_DELIVERIES", "101", "less than or equal to 100"),
+        ("CANCEL_GRACE_SECONDS", "0", "greater than or equal to 0.1"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_should_be(name: str, value: str, message: str) -> None:
@@ -67,8 +75,8 @@ def test_a_wrong_value_is_named_with_what_it_should_be(name: str, value: str, me
 
 
 def test_all_wrong_values_are_named_at_once() -> None:
-    with pytest.raises(ConfigurationError, match=r"AIJOBS_MAX_EVENTS is wrong: .*; AIJOBS_HEARTBEAT_SECONDS is wrong"):
-        Settings.from_env({"AIJOBS_HEARTBEAT_SECONDS": "x", "AIJOBS_MAX_EVENTS": "x"})
+    with pytest.raises(ConfigurationError, match=r"AIJOBS_MAX_EVENTS is wrong: .*; AIJOBS_LEASE_SECONDS is wrong"):
+        Settings.from_env({"AIJOBS_LEASE_SECONDS": "x", "AIJOBS_MAX_EVENTS": "x"})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from aijobs import Job, Progress, ProgressTask
 from aijobs.runtime import runtime_of
-from aijobs.store.base import JobFilter, NewJob
+from aijobs.store.values import JobFilter, NewJob
 from aijobs.worker.claims import TOKEN
 from aijobs.worker.progress import close_reporter, reporter_of_helper
 from tests.helpers import claim, new_job

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 #: The modules of the commands, in the order of the help.
-COMMANDS = ("dev",)
+COMMANDS = ("dev", "dead", "workers")
 
 #: Exit status after Ctrl-C, as a shell has it.
 INTERRUPTED = 130
+#: Exit status when nobody reads the output any longer, as a shell has it.
+CUT_OFF = 141
 #: Exit status for a command that could not do its work, with one message that says why.
 FAILED = 2
 
@@ -41,11 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except AijobsError as error:
         print(f"aijobs: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; Python must not complain of that at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
     return status
 
 

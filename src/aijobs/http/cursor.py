@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pydantic_core import to_json
 
 from aijobs.http.problems import INVALID_CURSOR, Problem
-from aijobs.store.base import JobFilter, Position
+from aijobs.store.values import JobFilter, Position
 
 _LONGEST = 2_000
 _SIGNATURE_BYTES = 16

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from aijobs.http.exposure import ExposedTask
 from aijobs.job import JobStatus
-from aijobs.store.base import JobFilter
+from aijobs.store.values import JobFilter
 
 #: Other words for the statuses, as clients of other job APIs know them.
 _SYNONYMS = {

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from aijobs.http.problems import INVALID_IDEMPOTENCY_KEY, Problem
 from aijobs.http.render import json_bytes
-from aijobs.store.base import Idempotency
+from aijobs.store.values import Idempotency
 
 HEADER = "Idempotency-Key"
 

@@ -13,6 +13,7 @@ from fastapi import Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from aijobs.cancellation import cancel_async
 from aijobs.errors import IdempotencyConflict, StoreUnavailable
 from aijobs.http.access import Access, job_not_found
 from aijobs.http.cursor import read_cursor, write_cursor
@@ -43,8 +44,9 @@ from aijobs.http.render import (
 from aijobs.http.sse import EventStream, StreamLimits
 from aijobs.job import Job, JobStatus
 from aijobs.runtime import Runtime
-from aijobs.store.base import Creation, JobStore
-from aijobs.submission import cancel_async, submit_async
+from aijobs.store.base import JobStore
+from aijobs.store.values import Creation
+from aijobs.submission import submit_async
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,10 @@ DEADLINE_SECONDS = 0.9
 #: A longer id is no id of a job.
 _LONGEST_ID = 255
 
+Children = Annotated[
+    bool,
+    Query(description="Cancel what the job submitted as well, and what that did. A job that is over is no error then."),
+]
 JobId = Annotated[str, Path(description="As `job_id` of the submission's answer.")]
 
 
@@ -132,15 +138,15 @@ class JobRoutes:
         cursor = None if page.next is None else write_cursor(secret, where, page.next)
         return json_response(_page(jobs, base_path(request, 0), cursor))
 
-    async def cancel(self, request: Request, job_id: JobId) -> Response:
+    async def cancel(self, request: Request, job_id: JobId, children: Children = False) -> Response:
         """Revokes a queued job at once (200) and asks a running one to stop (202)."""
         async with _deadline():
             job = await self._visible(request, job_id)
             await self._access.check("cancel", request, job)
-            change = await cancel_async(self._runtime, job_id)
+            change = await cancel_async(self._runtime, job_id, children=children)
             if change is None:
                 raise job_not_found()
-            if change.status in (JobStatus.SUCCESS, JobStatus.FAILED):
+            if change.status in (JobStatus.SUCCESS, JobStatus.FAILED) and not children:
                 raise _finished(change.status, self.finished_cancel_status)
             job = await self._visible(request, job_id)
         base = base_path(request, 1 if request.method == "DELETE" else 2)

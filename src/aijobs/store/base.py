@@ -11,14 +11,32 @@ Every changing operation is atomic: record, event and notice together, or nothin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from aijobs.job import ErrorCode, Job, JobEvent, JobStatus
+from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.store.values import (
+    Beat,
+    Change,
+    Claim,
+    CreateReply,
+    Failure,
+    JobFilter,
+    LiveWorker,
+    Message,
+    NewJob,
+    Page,
+    Position,
+    ProgressWrite,
+    ResultWrite,
+    Return,
+    ScriptCall,
+    Standing,
+    Stats,
+    Suspect,
+)
 
 T = TypeVar("T")
 
@@ -27,164 +45,6 @@ class Operation(Generic[T]):
     """One store operation, not yet executed; what is inside belongs to the store that made it."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A key that makes a repeated submission the same job."""
-
-    #: Who and where the key counts, e.g. owner and route.
-    scope: str
-    key: str
-    #: Digest of the content; the same key with another digest is a conflict.
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What is known of a job when it is submitted."""
-
-    id: str
-    task: str
-    queue: str = ""
-    owner: str | None = None
-    batch_id: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    max_attempts: int | None = None
-    #: When a delayed job is due.
-    scheduled_at: datetime | None = None
-    arguments_json: str | None = None
-    idempotency: Idempotency | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A broker message that is pushed onto a list of the store's own server in the same step as the record."""
-
-    #: The list's key.
-    key: str
-    body: bytes
-    #: Number of the database on that server which holds the list.
-    database: int
-
-
-class Creation(StrEnum):
-    """What became of a submission."""
-
-    CREATED = "created"
-    #: The id or the idempotency key is known, with the same content: `CreateReply.job` is the first job.
-    EXISTS = "exists"
-    #: The idempotency key is known, with other content.
-    CONFLICT = "conflict"
-
-
-@dataclass(frozen=True, slots=True)
-class CreateReply:
-    """The answer to `JobStore.create`."""
-
-    outcome: Creation
-    #: The new or the first job; None on a conflict.
-    job: Job | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One execution of a job by one worker: what its writes are fenced with.
-
-    The store accepts a write of the running attempt's claim only. An empty token stands for a writer that is no
-    attempt (the publisher, an operator); it may write onto unfinished jobs.
-    """
-
-    job_id: str
-    token: str = ""
-    task: str = ""
-    queue: str = ""
-    worker: str = ""
-    max_attempts: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResultWrite:
-    """A Celery result that the store sets and publishes in the same step as the change, if that is accepted."""
-
-    key: str
-    payload: bytes
-    #: 0 means that it does not expire.
-    expires_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an attempt ended without a result."""
-
-    code: ErrorCode
-    message: str
-    traceback: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressWrite:
-    """One coalesced progress report."""
-
-    #: 0.0–1.0, or None when it cannot be told.
-    fraction: float | None
-    #: `Progress.to_dict()` as JSON text.
-    detail_json: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The store's answer to a write."""
-
-    #: False when the write was fenced off: the job is finished, or another attempt has it.
-    accepted: bool
-    #: The job's status after the write; None when there is no record.
-    status: JobStatus | None
-    #: The job's attempt after the write.
-    attempt: int
-    #: Whether somebody asked for the job to be cancelled.
-    cancel_requested: bool
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs to list; everything left out matches all."""
-
-    owner: str | None = None
-    task: str | None = None
-    statuses: frozenset[JobStatus] = frozenset()
-    batch_id: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the listing: the page that follows begins just after it (jobs are listed newest first)."""
-
-    created_us: int
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Part of a listing. It may be shorter than asked for and still have a successor (AIP-158)."""
-
-    jobs: Sequence[Job]
-    next: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Counts over the retained jobs."""
-
-    statuses: Mapping[JobStatus, int]
-    #: By task, then by status.
-    tasks: Mapping[str, Mapping[JobStatus, int]]
-    #: Queued jobs by queue.
-    queues: Mapping[str, int]
-    #: Workers that sent a heartbeat lately, with the seconds since.
-    workers: Mapping[str, float]
 
 
 class Wait(Protocol):
@@ -217,17 +77,32 @@ class JobStore(ABC):
         """
 
     @abstractmethod
-    def create(self, job: NewJob, message: Message | None = None, *, reopen: bool = False) -> Operation[CreateReply]:
+    def export(self, operation: Operation[Any]) -> ScriptCall:
+        """An operation in a form that needs no store."""
+
+    @abstractmethod
+    def create(
+        self,
+        job: NewJob,
+        message: Message | None = None,
+        *,
+        reopen: bool = False,
+        at_rev: int | None = None,
+        result_key: str = "",
+    ) -> Operation[CreateReply]:
         """Makes the record of a new job, reserves its idempotency key and pushes its message, in one step.
 
-        With `reopen`, a finished job of the same id begins a new run, as it does when Celery is given an id twice.
+        With `reopen`, a finished job of the same id begins a new run, as it does when Celery is given an id twice; with
+        `at_rev`, only one that is still at that revision. `result_key` is where Celery's result of the run before is,
+        which goes with it.
         """
 
     @abstractmethod
     def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
         """Begins the next attempt: the claim becomes the fencing token.
 
-        Refused when the job is finished; a job whose cancel was asked for is revoked.
+        Refused when the job is finished, and while another attempt runs in a worker that is alive. An attempt whose
+        worker is gone has lost the job. A job whose cancel was asked for is revoked.
         """
 
     @abstractmethod
@@ -244,8 +119,10 @@ class JobStore(ABC):
         scheduled_at: datetime | None = None,
         result: ResultWrite | None = None,
         progress: ProgressWrite | None = None,
+        *,
+        why: Return = Return.RETRY,
     ) -> Operation[Change]:
-        """Sends the running attempt back to the queue: a retry, or a message that was returned.
+        """Sends the running attempt back to the queue.
 
         A job whose cancel was asked for is revoked instead; `result` is not written then.
         """
@@ -268,6 +145,40 @@ class JobStore(ABC):
         """Revokes a queued job at once and asks a running one to stop; `result` is written only in the first case."""
 
     @abstractmethod
+    def children(self, job_id: str) -> Operation[Sequence[str]]:
+        """Ids of the jobs that a job's task submitted, or that a Celery group or a batch holds.
+
+        What a job of this id submits from now on is revoked as it is made.
+        """
+
+    @abstractmethod
+    def put_back(self, job_id: str) -> Operation[Change]:
+        """Sends a running job whose worker is gone back to the queue; accepted only then."""
+
+    @abstractmethod
+    def suspects(self, grace: float, limit: int = 500) -> Operation[Sequence[Suspect]]:
+        """Unfinished jobs that may have been lost; nothing while another process looked within `grace` / 3 seconds.
+
+        Each call goes on where the one before, of whatever process, ended.
+
+        Args:
+            grace: seconds that a job may be queued before it is suspect; and for which it is left alone once it was
+                published again.
+            limit: jobs looked at in each queue, at most.
+        """
+
+    @abstractmethod
+    def sent_again(self, job_id: str, rev: int, grace: float) -> Operation[bool]:
+        """Whether the job is still as it was at `rev`.
+
+        If so, it is no suspect for `grace` seconds; after the next time for twice as long, and so on.
+        """
+
+    @abstractmethod
+    def delete(self, job_id: str) -> Operation[bool]:
+        """Removes the record of a finished job; whether there was one."""
+
+    @abstractmethod
     def get(self, job_id: str) -> Operation[Job | None]:
         """The record, or None."""
 
@@ -288,8 +199,20 @@ class JobStore(ABC):
         """Counts for these tasks, of one owner or of all."""
 
     @abstractmethod
-    def heartbeat(self, worker: str, alive: bool = True) -> Operation[None]:
-        """Says that a worker is alive, or that it has gone."""
+    def beat(self, beat: Beat) -> Operation[Sequence[Standing]]:
+        """Says that a worker is alive and what it runs; answers how each of these jobs stands."""
+
+    @abstractmethod
+    def stay_alive(self, session: str) -> Operation[None]:
+        """Says that a worker that has sent a beat is still alive, and runs what it ran."""
+
+    @abstractmethod
+    def leave(self, session: str) -> Operation[None]:
+        """Says that a worker has gone."""
+
+    @abstractmethod
+    def workers(self) -> Operation[Sequence[LiveWorker]]:
+        """The workers that are alive, with what they run, by name."""
 
     @abstractmethod
     def ping(self) -> Operation[None]:

@@ -9,16 +9,15 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.retry import Retry
 
 from aijobs.errors import ConfigurationError
 from aijobs.settings import Settings
 from aijobs.store.base import JobStore
 
-#: How many connections one process opens to the store at most, per event loop and for its threads.
+#: How many connections one event loop opens to the store at most; threads have one each.
 MAX_CONNECTIONS = 100
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "socket": "unix"}
@@ -111,7 +110,7 @@ def same_server(url: str, options: Mapping[str, Any]) -> bool:
 
 def connection_pool(url: str, timeout: float) -> redis.ConnectionPool:
     """Makes connections for threads; connecting, sending and receiving each take `timeout` seconds at most."""
-    return redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **_options(timeout))
+    return redis.ConnectionPool.from_url(url, **_options(timeout))
 
 
 def async_client(url: str, timeout: float) -> redis.asyncio.Redis:
@@ -119,7 +118,7 @@ def async_client(url: str, timeout: float) -> redis.asyncio.Redis:
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         timeout=timeout,
-        retry=AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)),
+        retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
         **_options(timeout),
     )
     return redis.asyncio.Redis.from_pool(pool)

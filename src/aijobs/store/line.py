@@ -9,8 +9,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
+from redis.retry import Retry
 
 from aijobs.store.scripts import Script
 
@@ -19,11 +21,14 @@ class Line:
     """Idle connections of one process; each exchange takes one, or makes one, and gives it back.
 
     Args:
-        pool: a redis-py connection pool, which knows how connections are made; it is not asked to hold them.
+        pool: a redis-py connection pool, which knows how connections are made; it is asked neither to hold nor to count
+            them, since it would count those that are gone as well.
+        **options: of the connections, other than the pool's.
     """
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, **options: Any) -> None:
         self.pool = pool
+        self._options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0), **options}
         self._idle: deque[Any] = deque()
 
     def run(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
@@ -46,18 +51,24 @@ class Line:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._exchange(self.pool.make_connection(), words)
+            return self._exchange(self._connect(), words)
         try:
             return self._exchange(connection, words)
         except RedisConnectionError:
             # The server closed it while it was idle, as a restart does; the others were closed as well.
             self.close()
-            return self._exchange(self.pool.make_connection(), words)
+            return self._exchange(self._connect(), words)
 
     def close(self) -> None:
         """Closes the idle connections."""
         while self._idle:
             self._idle.pop().disconnect()
+
+    def _connect(self) -> Any:
+        connection = self.pool.connection_class(**self._options)
+        # Connecting by itself, with its first command, it would not ask the sentinels where the server is.
+        connection.connect()
+        return connection
 
     def _exchange(self, connection: Any, words: Sequence[Any]) -> Any:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, Progress
+from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -54,6 +54,11 @@ def read_job(fields: Mapping[str, str], queue_position: int = 0) -> Job:
         queue_seconds=_seconds(fields.get("created"), fields.get("first_started")),
         run_seconds=_seconds(fields.get("started"), fields.get("ended")),
         arguments_json=fields.get("arguments"),
+        options_json=fields.get("options"),
+        parent_id=fields.get("parent_id"),
+        group_id=fields.get("group_id"),
+        lost_deliveries=int(fields.get("losses", 0)),
+        history=_history(fields.get("history")),
         **_times(fields),
     )
 
@@ -92,5 +97,15 @@ def _progress(text: str | None) -> Progress | None:
 def _error(fields: Mapping[str, str]) -> JobError | None:
     if not fields.get("error_code"):
         return None
-    code = ErrorCode(fields["error_code"])
-    return JobError(code, fields.get("error_message", ""), code.retryable, int(fields.get("error_attempt", 0)))
+    return _job_error(fields["error_code"], fields.get("error_message", ""), int(fields.get("error_attempt", 0)))
+
+
+def _job_error(code: str, message: str, attempt: int) -> JobError:
+    return JobError(ErrorCode(code), message, ErrorCode(code).retryable, attempt)
+
+
+def _history(text: str | None) -> Sequence[PastRun]:
+    return tuple(
+        PastRun(JobStatus(status), _job_error(code, message, attempts) if code else None, attempts, from_us(completed))
+        for status, code, message, attempts, completed in json.loads(text or "[]")
+    )

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary, finalize
 
@@ -20,28 +21,32 @@ from aijobs.errors import StoreUnavailable
 from aijobs.job import Job, JobEvent, JobStatus
 from aijobs.settings import Settings
 from aijobs.store import scripts, wire
-from aijobs.store.base import (
-    Change,
-    Claim,
-    CreateReply,
-    Failure,
-    JobFilter,
-    JobStore,
-    Message,
-    NewJob,
-    Operation,
-    Page,
-    Position,
-    ProgressWrite,
-    ResultWrite,
-    Stats,
-    Wait,
-)
+from aijobs.store.base import JobStore, Operation, Wait
 from aijobs.store.connect import async_client, connection_pool, database_of, hide_password
 from aijobs.store.line import Line
 from aijobs.store.notices import Notices
 from aijobs.store.record import read_job, to_fields, to_us
 from aijobs.store.scripts import Script
+from aijobs.store.values import (
+    Beat,
+    Change,
+    Claim,
+    CreateReply,
+    Failure,
+    JobFilter,
+    LiveWorker,
+    Message,
+    NewJob,
+    Page,
+    Position,
+    ProgressWrite,
+    ResultWrite,
+    Return,
+    ScriptCall,
+    Standing,
+    Stats,
+    Suspect,
+)
 from aijobs.store.wire import Argument
 
 T = TypeVar("T")
@@ -75,6 +80,8 @@ class RedisStore(JobStore):
         self._database = database_of(url)
         self._active = int(settings.active_retention_seconds * 1e6)
         self._retention = int(settings.retention_seconds * 1e6)
+        self._failed_retention = int(settings.failed_retention_seconds * 1e6)
+        self._lease = int(settings.lease_seconds * 1e6)
         self._lines: dict[int, Line] = {}
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._notices: WeakKeyDictionary[asyncio.AbstractEventLoop, Notices] = WeakKeyDictionary()
@@ -103,6 +110,11 @@ class RedisStore(JobStore):
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
         return call.read(reply)
+
+    @override
+    def export(self, operation: Operation[Any]) -> ScriptCall:
+        call = cast("_Call[Any]", operation)
+        return ScriptCall(self._url, call.script.text, (self._root,), call.arguments)
 
     @override
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Wait]:
@@ -149,23 +161,34 @@ class RedisStore(JobStore):
     # --- changes ---------------------------------------------------------------------------------------------------
 
     @override
-    def create(self, job: NewJob, message: Message | None = None, *, reopen: bool = False) -> Operation[CreateReply]:
+    def create(
+        self,
+        job: NewJob,
+        message: Message | None = None,
+        *,
+        reopen: bool = False,
+        at_rev: int | None = None,
+        result_key: str = "",
+    ) -> Operation[CreateReply]:
         claim = Claim(job.id, "", job.task, job.queue, "", job.max_attempts)
         entry = wire.entry(job.task, job.queue, job.owner, job.batch_id)
         push = ("", "", 0) if message is None else (message.key, message.body, message.database)
         arguments = (
-            *self._header(claim, self._active_until(job.scheduled_at), None, entry),
+            *self._header(claim, self._active_until(job.scheduled_at), ResultWrite(result_key, b"", 0), entry),
             *wire.reservation(job.idempotency),
             *push,
             self._database,
-            int(reopen),
+            ("1" if at_rev is None else f":{at_rev}") if reopen else "",
+            job.parent_id or "",
+            job.group_id or "",
+            self._retention,
             *wire.new_fields(job),
         )
         return _Call(scripts.CREATE, arguments, wire.read_created)
 
     @override
     def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
-        return self._change(scripts.START, claim, result, self._retention)
+        return self._change(scripts.START, claim, result, self._retention, wire.generation(claim))
 
     @override
     def report(
@@ -181,11 +204,13 @@ class RedisStore(JobStore):
         scheduled_at: datetime | None = None,
         result: ResultWrite | None = None,
         progress: ProgressWrite | None = None,
+        *,
+        why: Return = Return.RETRY,
     ) -> Operation[Change]:
         due = "" if scheduled_at is None else to_us(scheduled_at)
         header = self._header(claim, self._active_until(scheduled_at), result)
         arguments = (*header, due, *wire.failure(failure), *wire.progress(progress), self._retention)
-        return _Call(scripts.REQUEUE, arguments, wire.read_change)
+        return _Call(scripts.REQUEUE, (*arguments, why.value), wire.read_change)
 
     @override
     def finish(
@@ -198,8 +223,9 @@ class RedisStore(JobStore):
         progress: ProgressWrite | None = None,
         result: ResultWrite | None = None,
     ) -> Operation[Change]:
+        lifetime = self._failed_retention if status is JobStatus.FAILED else self._retention
         arguments = (
-            *self._header(claim, self._retention, result),
+            *self._header(claim, lifetime, result),
             status.value,
             *wire.failure(failure),
             result_json or "",
@@ -213,8 +239,43 @@ class RedisStore(JobStore):
         return self._change(scripts.CANCEL, Claim(job_id), result, self._retention)
 
     @override
-    def heartbeat(self, worker: str, alive: bool = True) -> Operation[None]:
-        return _Call(scripts.HEARTBEAT, (worker, int(alive), self._silence()), _read_nothing)
+    def put_back(self, job_id: str) -> Operation[Change]:
+        return self._change(scripts.PUT_BACK, Claim(job_id), None, self._retention)
+
+    @override
+    def delete(self, job_id: str) -> Operation[bool]:
+        return _Call(scripts.DELETE, self._header(Claim(job_id), 0, None), bool)
+
+    @override
+    def children(self, job_id: str) -> Operation[Sequence[str]]:
+        return _Call(scripts.CHILDREN, (job_id, wire.escape(job_id)), wire.read_ids)
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    @override
+    def beat(self, beat: Beat) -> Operation[Sequence[Standing]]:
+        arguments = (beat.session, beat.worker, wire.running(beat), self._lease, beat.facts_json)
+        return _Call(scripts.BEAT, (*arguments, *chain.from_iterable(beat.running)), wire.read_standings)
+
+    @override
+    def stay_alive(self, session: str) -> Operation[None]:
+        return _Call(scripts.STAY_ALIVE, (session, self._lease), _read_nothing)
+
+    @override
+    def leave(self, session: str) -> Operation[None]:
+        return _Call(scripts.LEAVE, (session,), _read_nothing)
+
+    @override
+    def workers(self) -> Operation[Sequence[LiveWorker]]:
+        return _Call(scripts.WORKERS, (), wire.read_workers)
+
+    @override
+    def suspects(self, grace: float, limit: int = 500) -> Operation[Sequence[Suspect]]:
+        return _Call(scripts.SUSPECTS, (int(grace * 1e6), limit), wire.read_suspects)
+
+    @override
+    def sent_again(self, job_id: str, rev: int, grace: float) -> Operation[bool]:
+        return _Call(scripts.SENT_AGAIN, (job_id, rev, int(grace * 1e6)), bool)
 
     def _change(
         self, script: Script, claim: Claim, result: ResultWrite | None, *arguments: Argument
@@ -269,7 +330,7 @@ class RedisStore(JobStore):
 
     @override
     def stats(self, tasks: Sequence[str], owner: str | None = None) -> Operation[Stats]:
-        arguments: tuple[Argument, ...] = (wire.escape(owner), self._silence(), *map(wire.escape, tasks))
+        arguments: tuple[Argument, ...] = (wire.escape(owner), *map(wire.escape, tasks))
         return _Call(scripts.STATS, arguments, partial(wire.read_stats, tasks))
 
     @override
@@ -279,10 +340,6 @@ class RedisStore(JobStore):
     @override
     def secret(self) -> Operation[bytes]:
         return _Call(scripts.SECRET, (secrets.token_hex(32),), bytes)
-
-    def _silence(self) -> int:
-        """Microseconds after which a silent worker counts as gone."""
-        return int(3 * self.settings.heartbeat_seconds * 1e6)
 
 
 def _read_as_is(reply: Any) -> Any:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 _SOURCES = files("aijobs.store") / "lua"
-_LIBRARY = (_SOURCES / "lib.lua").read_text(encoding="utf-8")
+
+
+def _read(name: str) -> str:
+    return (_SOURCES / f"{name}.lua").read_text(encoding="utf-8")
+
+
+_LIVENESS = _read("liveness")
+_LIBRARY = _LIVENESS + _read("lib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +31,29 @@ class Script:
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def _load(name: str, *, changes_job: bool) -> Script:
-    text = (_SOURCES / f"{name}.lua").read_text(encoding="utf-8")
-    return Script.of(name, _LIBRARY + text if changes_job else text)
+def _load(name: str, library: str = "") -> Script:
+    return Script.of(name, library + _read(name))
 
 
-CREATE = _load("create", changes_job=True)
-START = _load("start", changes_job=True)
-REPORT = _load("report", changes_job=True)
-REQUEUE = _load("requeue", changes_job=True)
-FINISH = _load("finish", changes_job=True)
-CANCEL = _load("cancel", changes_job=True)
-GET = _load("get", changes_job=False)
-LIST = _load("list", changes_job=False)
-STATS = _load("stats", changes_job=False)
-HEARTBEAT = _load("heartbeat", changes_job=False)
-EVENTS = _load("events", changes_job=False)
-PING = _load("ping", changes_job=False)
-RESULT = _load("result", changes_job=False)
-SECRET = _load("secret", changes_job=False)
+CREATE = _load("create", _LIBRARY)
+START = _load("start", _LIBRARY)
+REPORT = _load("report", _LIBRARY)
+REQUEUE = _load("requeue", _LIBRARY)
+FINISH = _load("finish", _LIBRARY)
+CANCEL = _load("cancel", _LIBRARY)
+PUT_BACK = _load("put_back", _LIBRARY)
+DELETE = _load("delete", _LIBRARY)
+SUSPECTS = _load("suspects", _LIVENESS)
+SENT_AGAIN = _load("sent_again")
+CHILDREN = _load("children")
+GET = _load("get")
+LIST = _load("list")
+STATS = _load("stats")
+BEAT = _load("beat")
+STAY_ALIVE = _load("stay_alive")
+LEAVE = _load("leave")
+WORKERS = _load("workers")
+EVENTS = _load("events")
+PING = _load("ping")
+RESULT = _load("result")
+SECRET = _load("secret")

@@ -10,20 +10,25 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from aijobs.job import JobEvent, JobStatus
-from aijobs.store.base import (
+from aijobs.store.record import read_event, read_job, to_fields, to_us
+from aijobs.store.values import (
+    Beat,
     Change,
+    Claim,
     CreateReply,
     Creation,
     Failure,
     Idempotency,
     JobFilter,
+    LiveWorker,
     NewJob,
     Page,
     Position,
     ProgressWrite,
+    Standing,
     Stats,
+    Suspect,
 )
-from aijobs.store.record import read_event, read_job, to_fields, to_us
 
 Argument = str | bytes | int | float
 
@@ -49,6 +54,9 @@ def new_fields(job: NewJob) -> list[Argument]:
         "metadata": json.dumps(dict(job.metadata)) if job.metadata else None,
         "scheduled": None if job.scheduled_at is None else to_us(job.scheduled_at),
         "arguments": job.arguments_json,
+        "options": job.options_json,
+        "parent_id": job.parent_id,
+        "group_id": job.group_id,
     }
     return list(chain.from_iterable((name, value) for name, value in given.items() if value is not None))
 
@@ -71,6 +79,16 @@ def progress(write: ProgressWrite | None) -> tuple[Argument, Argument]:
 def failure(why: Failure | None) -> tuple[Argument, Argument, Argument]:
     """Code, message and traceback, or nothing."""
     return ("", "", "") if why is None else (why.code.value, _clean(why.message), _clean(why.traceback or ""))
+
+
+def generation(claim: Claim) -> int:
+    """Orders the messages of a job: what replaces a task comes after all of its retries."""
+    return claim.replacements * 1_000_000 + claim.retries
+
+
+def running(beat: Beat) -> str:
+    """What a worker runs, a line for each job."""
+    return "".join(f"{job_id} {claim}\n" for job_id, claim in beat.running)
 
 
 def window(where: JobFilter, after: Position | None) -> tuple[Argument, Argument, Argument]:
@@ -122,6 +140,37 @@ def read_page(reply: Any) -> Page:
 def read_events(reply: Any) -> Sequence[JobEvent]:
     """The answer of `events.lua`."""
     return [read_event(entry_id, dict(_pairs(flat))) for entry_id, flat in reply]
+
+
+def read_ids(reply: Any) -> Sequence[str]:
+    """A list of ids."""
+    return [job_id.decode() for job_id in reply]
+
+
+def read_standings(reply: Any) -> Sequence[Standing]:
+    """The answer of `beat.lua`."""
+    return [Standing(standing.decode()) for standing in reply]
+
+
+def read_workers(reply: Any) -> Sequence[LiveWorker]:
+    """The answer of `workers.lua`."""
+    found = [
+        LiveWorker(
+            session.decode(),
+            name.decode(),
+            int(silence) / 1e6,
+            json.loads(facts),
+            [read_job(to_fields(flat)) for flat in jobs],
+        )
+        for session, name, silence, facts, jobs in reply
+    ]
+    return sorted(found, key=lambda worker: (worker.name, worker.session))
+
+
+def read_suspects(reply: Any) -> Sequence[Suspect]:
+    """The answer of `suspects.lua`."""
+    texts = ([part.decode() for part in found] for found in reply)
+    return [Suspect(job_id, task, queue, JobStatus(status), int(rev)) for job_id, task, queue, status, rev in texts]
 
 
 def read_stats(tasks: Sequence[str], reply: Any) -> Stats:

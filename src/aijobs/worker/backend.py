@@ -19,13 +19,14 @@ from typing_extensions import override
 
 from aijobs.job import JobStatus
 from aijobs.runtime import runtime_of
-from aijobs.store.base import Change, Claim, Failure, Operation, ProgressWrite, ResultWrite
+from aijobs.store.base import Operation
 from aijobs.store.connect import same_server
+from aijobs.store.values import Change, Claim, Failure, ProgressWrite, ResultWrite
 from aijobs.worker.claims import DUE, REFUSED, claim_of, is_job
+from aijobs.worker.exceptions import JobCancelled
 from aijobs.worker.outcome import describe_failure, encode_json
 from aijobs.worker.patience import run_patiently
 from aijobs.worker.progress import close_reporter
-from aijobs.worker.request import JobCancelled
 from aijobs.worker.shapes import read_meta
 
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ class JobBackendMixin(_Stock):
         """Celery's result as part of the same step, or None when the backend writes it by itself."""
         return None
 
+    def result_key(self, task_id: str) -> str:
+        """Where in the store Celery's result of a task is; empty when it is elsewhere."""
+        return ""
+
     def write_record(
         self,
         task_id: str,
@@ -172,6 +177,10 @@ class JobRedisBackend(JobBackendMixin, RedisBackend):
         return same_server(runtime_of(self.app).store_url, self.connparams)
 
     @override
+    def result_key(self, task_id: str) -> str:
+        return self.get_key_for_task(task_id).decode() if self._is_fused else ""
+
+    @override
     def result_write(self, task_id: str, encoded: Any, state: str, traceback: Any, request: Any) -> ResultWrite | None:
         if not self._is_fused:
             return None
@@ -179,8 +188,9 @@ class JobRedisBackend(JobBackendMixin, RedisBackend):
         meta["task_id"] = task_id
         payload = self.encode(meta)
         expires = self.failure_expires if state == states.FAILURE else self.expires
-        key = self.get_key_for_task(task_id)
-        return ResultWrite(key.decode(), payload if isinstance(payload, bytes) else payload.encode(), expires or 0)
+        return ResultWrite(
+            self.result_key(task_id), payload if isinstance(payload, bytes) else payload.encode(), expires or 0
+        )
 
 
 @cache

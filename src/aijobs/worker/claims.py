@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import secrets
 from typing import Any
 
 from celery import Celery
 
-from aijobs.store.base import Claim
+from aijobs.store.values import Claim
 
 #: The request's attribute that holds the token.
 TOKEN = "aijobs_claim"  # noqa: S105
@@ -19,9 +21,19 @@ DUE = "aijobs_due"
 _BUILT_IN = "celery."
 
 
+#: By process id: a forked child is another session.
+_sessions: dict[int, str] = {}
+_counter = itertools.count(1)
+
+
+def session() -> str:
+    """What this process calls itself towards the store, as the holder of its claims."""
+    return _sessions.setdefault(os.getpid(), secrets.token_hex(6))
+
+
 def new_token() -> str:
-    """A token for one delivery of a message."""
-    return secrets.token_hex(8)
+    """A token for one delivery of a message: the session, a dot, and a number."""
+    return f"{session()}.{next(_counter):x}"
 
 
 def is_job(task_name: str | None) -> bool:
@@ -43,6 +55,8 @@ def claim_of(app: Celery, job_id: str, request: Any) -> Claim:
         queue=delivery.get("routing_key") or "",
         worker=getattr(request, "hostname", None) or "",
         max_attempts=max_attempts(app, name),
+        retries=getattr(request, "retries", None) or 0,
+        replacements=getattr(request, "replaced_task_nesting", None) or 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -9,18 +10,24 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from aijobs.runtime import runtime_of
 from aijobs.worker.claims import is_job
+from aijobs.worker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS, JobConnection
 
-_REDIS_SCHEMES = ("redis://", "rediss://")
+#: The transport for each kind of broker address that leases are for.
+_TRANSPORTS = {
+    "redis": TRANSPORT_ALIAS,
+    "rediss": TRANSPORT_ALIAS,
+    "redis+socket": TRANSPORT_ALIAS,
+    "sentinel": SENTINEL_ALIAS,
+}
 
-#: The name that kombu knows `aijobs.worker.transport` by, and shows in a worker's log.
-TRANSPORT_ALIAS = "aijobs-redis"
-
-#: What an option must be for the promise behind it, and what is lost otherwise.
-_PROMISES: tuple[tuple[str, Any, str], ...] = (
-    ("task_acks_late", True, "a job is lost when its worker dies"),
-    ("task_track_started", True, "Celery's own AsyncResult does not show STARTED (the job record still does)"),
-    ("worker_prefetch_multiplier", 1, "a worker hoards jobs behind a long one"),
-    ("task_serializer", "json", "arguments cannot be kept in the record, so a job cannot be retried from it"),
+#: What keeps the promise behind an option, and what is lost otherwise.
+_PROMISES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("task_acks_late", bool, "a job is lost when its worker dies"),
+    ("task_reject_on_worker_lost", bool, "a job is failed when its process dies, not run again"),
+    ("task_track_started", bool, "Celery's own AsyncResult does not show STARTED (the job record still does)"),
+    ("worker_prefetch_multiplier", (1).__eq__, "a worker hoards jobs behind a long one"),
+    ("task_serializer", "json".__eq__, "arguments cannot be kept in the record, so a job cannot be retried from it"),
+    ("worker_soft_shutdown_timeout", bool, "a stop by SIGQUIT cuts off jobs that are about to end"),
 )
 
 
@@ -31,19 +38,22 @@ DEFAULT_PRIORITY = 3
 
 def default_priority(app: Celery) -> int | None:
     """What a message without a priority gets; None leaves it without."""
-    return DEFAULT_PRIORITY if app.conf.broker_transport == TRANSPORT_ALIAS else None
+    return DEFAULT_PRIORITY if app.conf.broker_transport in _TRANSPORTS.values() else None
 
 
 def add_defaults(app: Celery) -> None:
     """Sets, once the app's configuration is read, what the app left open."""
     TRANSPORT_ALIASES[TRANSPORT_ALIAS] = "aijobs.worker.transport:Transport"
+    TRANSPORT_ALIASES[SENTINEL_ALIAS] = "aijobs.worker.transport:SentinelTransport"
+    amqp: Any = app.amqp
+    amqp.Connection = JobConnection
     app.add_defaults(lambda: _silent(app, _defaults(app)))
 
 
 def weakened_promises(app: Celery) -> list[str]:
     """A line for each option the app chose that weakens what aijobs promises."""
     told = [
-        f"{option} is {app.conf[option]!r}: {cost}." for option, wanted, cost in _PROMISES if app.conf[option] != wanted
+        f"{option} is {app.conf[option]!r}: {cost}." for option, keeps, cost in _PROMISES if not keeps(app.conf[option])
     ]
     early = sorted(task.name for task in app.tasks.values() if is_job(task.name) and not task.acks_late)
     if early and app.conf.task_acks_late:
@@ -57,6 +67,8 @@ def weakened_promises(app: Celery) -> list[str]:
 def _defaults(app: Celery) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_soft_shutdown_timeout": 5.0,
         "task_track_started": True,
         "worker_prefetch_multiplier": 1,
         "task_serializer": "json",
@@ -70,12 +82,14 @@ def _defaults(app: Celery) -> dict[str, Any]:
         "redis_socket_timeout": 5.0,
         "redis_socket_connect_timeout": 2.0,
     }
-    if str(app.conf.broker_read_url or "").startswith(_REDIS_SCHEMES):
-        defaults |= {
-            "broker_transport": TRANSPORT_ALIAS,
-            "broker_transport_options": {"socket_timeout": 5.0, "socket_connect_timeout": 2.0},
-        }
-    return defaults
+    transport = _TRANSPORTS.get(_broker_scheme(app))
+    return defaults | {"broker_transport": transport} if transport else defaults
+
+
+def _broker_scheme(app: Celery) -> str:
+    urls: Any = app.conf.broker_read_url or ""
+    first = urls if isinstance(urls, str) else urls[0]
+    return str(first).partition("://")[0]
 
 
 def _silent(app: Celery, defaults: dict[str, Any]) -> dict[str, Any]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from celery import Celery, current_task, signals, states
-from celery.exceptions import Ignore
-from kombu.utils.json import dumps
 
 from aijobs.errors import StoreUnavailable
-from aijobs.job import ErrorCode, JobStatus
+from aijobs.job import ErrorCode, Job, JobStatus
 from aijobs.runtime import runtime_of
-from aijobs.store.base import Claim, Failure, NewJob
+from aijobs.store.values import Claim, Failure, NewJob
 from aijobs.worker.backend import JobBackendMixin
-from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job, max_attempts
+from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job
 from aijobs.worker.defaults import default_priority
+from aijobs.worker.exceptions import StartRefused
+from aijobs.worker.messages import head_of, new_job
 from aijobs.worker.progress import close_reporter
 from aijobs.worker.task import ProgressTask
 
@@ -44,18 +43,20 @@ def record_publishes(app: Celery) -> None:
     def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
         if not stock:
             stock.append(amqp._create_task_sender())
+        draft = drafting.get()
+        if draft is not None or (is_job(name) and not _is_known(message)):
+            job = new_job(app, name, message, options)
+        else:
+            job = None
         if options.get("priority") is None:
             options["priority"] = default_priority(app)
 
         def publish() -> Any:
             return stock[0](producer, name, message, **options)
 
-        draft = drafting.get()
-        if draft is not None:
-            return draft.send(new_job(app, name, message, queue_name(app, options)), options, publish)
-        if not is_job(name) or _is_known(message):
+        if job is None:
             return publish()
-        return publish_recorded(app, new_job(app, name, message, queue_name(app, options)), publish)
+        return publish_recorded(app, job, publish) if draft is None else draft.send(job, options, publish)
 
     amqp.send_task_message = send_task_message
 
@@ -76,32 +77,15 @@ def connect_signals() -> None:
     signals.task_postrun.connect(_after_run, dispatch_uid="aijobs.after_run", weak=False)
 
 
-def new_job(app: Celery, name: str, message: Any, queue: str) -> NewJob:
-    """What a task message says of its job."""
-    head = _head(message)
-    # Protocol 1 has a mapping as its body, protocol 2 a sequence.
-    args, kwargs = (head["args"], head["kwargs"]) if head is message.body else message.body[:2]
-    return NewJob(
-        id=head["id"],
-        task=name,
-        queue=queue,
-        max_attempts=max_attempts(app, name),
-        scheduled_at=_read_time(head.get("eta")),
-        arguments_json=_encode_arguments(args, kwargs, runtime_of(app).settings.arguments_bytes),
-    )
-
-
-def queue_name(app: Celery, options: dict[str, Any]) -> str:
-    """The queue that a message goes to, as far as its options tell."""
-    queue = options.get("queue") or options.get("routing_key") or app.conf.task_default_queue
-    return str(getattr(queue, "name", queue))
-
-
 def publish_recorded(app: Celery, job: NewJob, publish: Callable[[], Any]) -> Any:
     """Makes a job's record and publishes its message; without a store the message goes out all the same."""
     store = runtime_of(app).store
     try:
-        store.run(store.create(job, reopen=True))
+        before = store.run(store.create(job)).job
+        if before is not None and before.finished:
+            if _is_sent_again(job, before):
+                return None
+            store.run(store.create(job, reopen=True, result_key=result_key(app, job.id)))
     except StoreUnavailable as error:
         # The worker that starts the job makes the record then.
         logger.warning("Job %s is sent without a record: %s", job.id, error)
@@ -111,6 +95,21 @@ def publish_recorded(app: Celery, job: NewJob, publish: Callable[[], Any]) -> An
     except Exception as error:
         record_publish_failure(app, job.id, error)
         raise
+
+
+def result_key(app: Celery, job_id: str) -> str:
+    """Where in the store Celery's result of a job is; empty when it is elsewhere."""
+    backend = app.backend
+    return backend.result_key(job_id) if isinstance(backend, JobBackendMixin) else ""
+
+
+def _is_sent_again(job: NewJob, before: Job) -> bool:
+    """Whether a job that is executed once more, as its end was lost, sends what followed it already.
+
+    That is the next link of its chain, for one: what that has come to, stands.
+    """
+    was_sent = before.error is None or before.error.code is not ErrorCode.PUBLISH_FAILED
+    return was_sent and job.parent_id is not None and job.parent_id == before.parent_id
 
 
 def record_publish_failure(app: Celery, job_id: str, error: BaseException) -> None:
@@ -127,19 +126,13 @@ def publish_failure(error: BaseException) -> Failure:
     return Failure(ErrorCode.PUBLISH_FAILED, f"The broker did not take the message ({type(error).__name__}).")
 
 
-def _head(message: Any) -> Mapping[str, Any]:
-    """Where a message says what it is: in its headers, or in its body when it speaks Celery's task protocol 1."""
-    head: Mapping[str, Any] = message.headers if "id" in message.headers else message.body
-    return head
-
-
 def _is_known(message: Any) -> bool:
     """Whether a running task sends itself again: a retry, or a replacement under the same id.
 
     Its record exists, and the task's own report goes on with it; only the time it is due has to be remembered.
     """
     request = current_task.request if current_task else None
-    head = _head(message)
+    head = head_of(message)
     if request is None or request.id != head["id"]:
         return False
     setattr(request, DUE, head.get("eta"))
@@ -153,7 +146,7 @@ def _guard(task_class: Any) -> None:
 
     def before_start(self: Any, task_id: str, args: Any, kwargs: Any) -> None:
         if getattr(self.request, REFUSED, False):
-            raise Ignore("The job is over already.")
+            raise StartRefused("The job is over already, or runs elsewhere.")
         stock(self, task_id, args, kwargs)
 
     before_start.__aijobs_guard__ = True  # type: ignore[attr-defined]
@@ -184,18 +177,3 @@ def _on_retry(sender: Any = None, request: Any = None, reason: Any = None, einfo
 def _after_run(task: Any = None, **_: Any) -> None:
     # What ended without a result (Ignore, Reject) leaves its reporter open.
     close_reporter(getattr(task.request, TOKEN, ""))
-
-
-def _encode_arguments(args: Any, kwargs: Any, limit: int) -> str | None:
-    try:
-        text = str(dumps([args, kwargs]))
-    except (TypeError, ValueError, LookupError):
-        return None
-    return text if len(text) <= limit else None
-
-
-def _read_time(text: str | None) -> datetime | None:
-    if not text:
-        return None
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,8 +19,8 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 
 from aijobs.runtime import Runtime
-from aijobs.store.base import Message
 from aijobs.store.connect import connection_options, database_of, is_store_url, normalize
+from aijobs.store.values import Message
 
 _local = threading.local()
 
@@ -59,12 +60,10 @@ class Outbox:
         url = runtime.app.conf.broker_write_url
         if not isinstance(url, str) or ";" in url or not is_store_url(url):
             return None
-        broker = normalize(url)
-        if not _one_server(broker, runtime.store_url):
-            return None
         options = runtime.app.conf.broker_transport_options
-        return cls(
-            database_of(broker),
+        return _outbox(
+            url,
+            runtime.store_url,
             options.get("global_keyprefix", ""),
             options.get("sep", "\x06\x16"),
             tuple(options.get("priority_steps", (0, 3, 6, 9))),
@@ -86,6 +85,14 @@ class Outbox:
         step = self.priorities[max(0, bisect(self.priorities, priority) - 1)]
         key = f"{queue}{self.separator}{step}" if step else queue
         return Message(self.prefix + key, dumps(body).encode(), self.database)
+
+
+@cache
+def _outbox(broker_url: str, store_url: str, prefix: str, separator: str, priorities: tuple[int, ...]) -> Outbox | None:
+    broker = normalize(broker_url)
+    if not _one_server(broker, store_url):
+        return None
+    return Outbox(database_of(broker), prefix, separator, priorities)
 
 
 def can_push(options: dict[str, Any]) -> bool:

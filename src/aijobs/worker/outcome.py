@@ -18,7 +18,8 @@ from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 
 from aijobs.job import ErrorCode
-from aijobs.store.base import Failure
+from aijobs.store.values import Failure
+from aijobs.worker.exceptions import JobPoisoned
 
 #: Longer texts are cut: a record is not a log.
 MESSAGE_LENGTH = 2_000
@@ -30,6 +31,14 @@ MAX_DEPTH = 200
 _FIXED = {
     ErrorCode.EXPIRED: "The job expired before a worker could run it.",
     ErrorCode.CANCELLED: "The job was cancelled.",
+}
+_CODES: dict[type[BaseException], ErrorCode] = {
+    SoftTimeLimitExceeded: ErrorCode.TIME_LIMIT,
+    TimeLimitExceeded: ErrorCode.TIME_LIMIT,
+    WorkerLostError: ErrorCode.WORKER_LOST,
+    Reject: ErrorCode.REJECTED,
+    JobPoisoned: ErrorCode.POISON,
+    EncodeError: ErrorCode.INVALID_RESULT,
 }
 _PREFIXES = {
     ErrorCode.WORKER_LOST: "The worker process that ran the job was lost. ",
@@ -86,17 +95,9 @@ def _text(value: Any) -> str:
 
 
 def _code(exception: Any) -> ErrorCode:
-    if isinstance(exception, SoftTimeLimitExceeded | TimeLimitExceeded):
-        return ErrorCode.TIME_LIMIT
-    if isinstance(exception, WorkerLostError):
-        return ErrorCode.WORKER_LOST
-    if isinstance(exception, Reject):
-        return ErrorCode.REJECTED
     if isinstance(exception, TaskRevokedError):
         return ErrorCode.EXPIRED if exception.args[:1] == ("expired",) else ErrorCode.CANCELLED
-    if isinstance(exception, EncodeError):
-        return ErrorCode.INVALID_RESULT
-    return ErrorCode.EXCEPTION
+    return next((code for kind, code in _CODES.items() if isinstance(exception, kind)), ErrorCode.EXCEPTION)
 
 
 def _message(code: ErrorCode, exception: Any, time_limit: float | None) -> str:
@@ -105,6 +106,8 @@ def _message(code: ErrorCode, exception: Any, time_limit: float | None) -> str:
             return _time_limit_message(exception, time_limit)
         case ErrorCode.REJECTED:
             return f"The task rejected its message: {_text(exception.reason or 'no reason given')}"
+        case ErrorCode.POISON:
+            return str(exception)
         case _:
             return _PREFIXES.get(code, "") + (_FIXED.get(code) or _exception_text(exception))
 

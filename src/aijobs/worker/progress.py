@@ -13,8 +13,10 @@ from dataclasses import replace
 
 from aijobs.errors import StoreUnavailable
 from aijobs.job import Progress
-from aijobs.store.base import Claim, JobStore, ProgressWrite
-from aijobs.worker.request import JobCancelled
+from aijobs.store.base import JobStore
+from aijobs.store.values import Claim, ProgressWrite
+from aijobs.worker.exceptions import JobCancelled, LeaseLost
+from aijobs.worker.interrupt import interruption_underway
 from aijobs.worker.shapes import fraction_of, progress_write
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Reporter:
         self._due = 0.0
         self._pending = False
         self._closed = False
-        self._cancelled = False
+        self._interruption: type[JobCancelled | LeaseLost] | None = None
         self._meter = _RateMeter()
         self._written: tuple[Progress, ProgressWrite] | None = None
         self._writing = threading.Lock()
@@ -56,14 +58,15 @@ class Reporter:
 
         Raises:
             JobCancelled: somebody asked for the job to be cancelled.
+            LeaseLost: the job was given to another attempt, or ended.
         """
         self._progress = progress
-        if self._cancelled:
-            raise JobCancelled
+        if self._interruption is not None:
+            self._interrupt()
         if time.monotonic() >= self._due:
             self.flush()
-            if self._cancelled:
-                raise JobCancelled
+            if self._interruption is not None:
+                self._interrupt()
         elif not self._pending:
             self._pending = True
             _flusher.add(self)
@@ -89,6 +92,7 @@ class Reporter:
         """Ends the reports and gives the last one, if there was any, to be written with the job's end."""
         with self._writing:
             self._closed = True
+            self._interruption = None
             return self._snapshot() if self._due else None
 
     def _write(self) -> None:
@@ -101,8 +105,16 @@ class Reporter:
             self._postpone(error)
             return
         self._due = time.monotonic() + self._interval
-        self._cancelled = change.accepted and change.cancel_requested
         self._closed = not change.accepted
+        if change.accepted and change.cancel_requested:
+            self._interruption = JobCancelled
+        elif not change.accepted and change.status is not None:
+            self._interruption = LeaseLost
+
+    def _interrupt(self) -> None:
+        # What cleans up after the first one may report as well.
+        if self._interruption is not None and interruption_underway() is None:
+            raise self._interruption
 
     def _snapshot(self) -> ProgressWrite:
         seen = self._progress

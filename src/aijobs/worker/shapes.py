@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from aijobs.job import Progress
-from aijobs.store.base import ProgressWrite
+from aijobs.store.values import ProgressWrite
 from aijobs.worker.outcome import encode_json
 
 _CURRENT = ("current", "done", "processed", "completed")

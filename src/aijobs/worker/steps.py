@@ -1,80 +1,77 @@
-"""What aijobs adds to a worker: its tasks guarded, its store named in the log, its heartbeat."""
+"""What aijobs adds to a worker: guarded tasks, the store named in the log, a pulse, and a stop that loses nothing."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any
 
 from celery import bootsteps
 
-from aijobs.errors import StoreUnavailable
 from aijobs.runtime import Runtime, runtime_of
+from aijobs.worker.cancelling import Canceller
+from aijobs.worker.claims import session
 from aijobs.worker.defaults import weakened_promises
 from aijobs.worker.hooks import guard_tasks
+from aijobs.worker.interrupt import make_interruptible
+from aijobs.worker.keeper import Entry, Keeper, needs_keeper
+from aijobs.worker.leases import lease_entries
+from aijobs.worker.pulse import Pulse
+from aijobs.worker.reconcile import Reconciler
+from aijobs.worker.stopping import Stopper
 
 logger = logging.getLogger(__name__)
 
 
 class JobsStep(bootsteps.StartStopStep):
-    """Prepares the worker for jobs before its pool starts, and says that it is alive while it runs."""
+    """Prepares the worker for jobs before its pool starts, keeps it in touch with the store, and stops it gently."""
 
     label = "aijobs"
     #: A thread must not run while the pool forks: a child would inherit the locks that it holds, and wait for ever.
     requires = ("celery.worker.components:Pool",)
 
+    _keeper: Keeper | None = None
+
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         self._runtime = runtime_of(worker.app)
-        self._heartbeat = Heartbeat(self._runtime, worker.hostname)
         guard_tasks(worker.app)
+        make_interruptible(worker.app)
         super().__init__(worker, **kwargs)
 
     def start(self, worker: Any) -> None:
-        """Names the store and what weakens a promise, once, and starts the heartbeat."""
+        """Names the store and what weakens a promise, once, and starts the pulse."""
         logger.info("aijobs keeps job records in %s", self._runtime.store.url)
         for warning in weakened_promises(worker.app):
             logger.warning("aijobs: %s", warning)
-        self._heartbeat.start()
+        canceller = Canceller(worker.pool, self._runtime.settings.cancel_grace_seconds)
+        self._pulse = Pulse(self._runtime, worker, canceller.heed)
+        self._pulse.start()
+        if needs_keeper(worker.pool_cls):
+            self._keeper = _keeper(self._runtime)
+            self._keeper.start()
+        self._reconciler = Reconciler(worker.app)
+        self._reconciler.start()
+        self._stopper = Stopper(worker, self._say_goodbye)
+        self._stopper.start()
 
-    def stop(self, worker: Any) -> None:
-        """Says that the worker has gone."""
-        self._heartbeat.stop()
+    def close(self, worker: Any) -> None:
+        """Begins to stop: running jobs have a while to end."""
+        self._stopper.begin()
 
-    terminate = stop
+    def _say_goodbye(self) -> None:
+        self._reconciler.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
+        self._pulse.stop()
 
 
-class Heartbeat:
-    """A thread that tells the store every few seconds that a worker is alive; it does not depend on the pool.
+def _keeper(runtime: Runtime) -> Keeper:
+    """What keeps a worker alive in the eyes of broker and store while a task does not let its threads run."""
+    store = runtime.store
+    call = store.export(store.stay_alive(session()))
+    interval = min(5.0, runtime.settings.lease_seconds / 3)
+    alive = Entry(call.url, call.script, tuple(call.keys), tuple(map(_plain, call.arguments)), interval)
+    return Keeper([*lease_entries(runtime.app), alive])
 
-    Args:
-        runtime: of the worker's app.
-        worker: the worker's node name.
-    """
 
-    def __init__(self, runtime: Runtime, worker: str) -> None:
-        self._runtime = runtime
-        self._worker = worker
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="aijobs-heartbeat", daemon=True)
-
-    def start(self) -> None:
-        """Begins to beat; the first beat is sent here, so that what it imports is there when the pool forks again."""
-        self._send(alive=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Beats no more, and says goodbye."""
-        if not self._stopped.is_set():
-            self._stopped.set()
-            self._send(alive=False)
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(self._runtime.settings.heartbeat_seconds):
-            self._send(alive=True)
-
-    def _send(self, *, alive: bool) -> None:
-        store = self._runtime.store
-        try:
-            store.run(store.heartbeat(self._worker, alive))
-        except StoreUnavailable as error:
-            logger.warning("%s", error)
+def _plain(argument: str | bytes | float) -> str | float:
+    return argument.decode() if isinstance(argument, bytes) else argument

@@ -84,7 +84,7 @@ def examine(worker: str, api: str | None, ours: Sequence[str]) -> Found:
         conf = app.conf  # type: ignore[attr-defined]
         broker, backend = _address(conf.broker_url), _address(conf.result_backend)
     except Exception as error:
-        raise ConfigurationError(f"The configuration of {worker} cannot be read: {_describe(error)}") from error
+        raise ConfigurationError(f"The configuration of {worker} cannot be read: {describe(error)}") from error
     return Found(worker, api, docs, broker, backend)
 
 
@@ -123,10 +123,10 @@ def _import(name: str, kind: _Kind) -> ModuleType:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise ConfigurationError(_no_module(error.name)) from error
         raise ConfigurationError(
-            f"{name} cannot be imported: {_describe(error)}: install it for {sys.executable}."
+            f"{name} cannot be imported: {describe(error)}: install it for {sys.executable}."
         ) from error
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"{name} cannot be imported: {_describe(error)}.") from error
+        raise ConfigurationError(f"{name} cannot be imported: {describe(error)}.") from error
 
 
 def _no_module(name: str) -> str:
@@ -136,7 +136,7 @@ def _no_module(name: str) -> str:
     return f"There is no module {name!r}: run the command in the folder where it is (this is {Path.cwd()})."
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error in one line, with the last place in the user's own files."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error}"

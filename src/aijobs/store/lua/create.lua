@@ -3,8 +3,10 @@
 -- ARGV[13] idempotency key ('' = none)   ARGV[16] message body
 -- ARGV[14] its fingerprint               ARGV[17] number of the database that holds the list
 -- ARGV[15] list to push to ('' = none)   ARGV[18] number of this database
--- ARGV[19] '1' when a finished job of this id is to run anew
--- ARGV[20…] more fields of the record, name and value in turn
+-- ARGV[19] '1' when a finished job of this id is to run anew; a colon and its revision: if it is at that ('' = never)
+-- ARGV[20] job that submitted it ('' = none)   ARGV[22] time to live of a finished job, microseconds
+-- ARGV[21] Celery group ('' = none)
+-- ARGV[23…] more fields of the record, name and value in turn
 --
 -- Returns {'created' | 'exists' | 'conflict', the record as HGETALL gives it}.
 -- The remembered job of an idempotency key is written as fingerprint, newline, id.
@@ -20,21 +22,41 @@ if reservation then
   end
 end
 local before = load_job()
-if before.status ~= '' and not (ARGV[19] == '1' and FINISHED[before.status]) then
+local meant = ARGV[19] == '1' or ARGV[19] == ':' .. (redis.call('HGET', key, 'rev') or '')
+if before.status ~= '' and not (meant and FINISHED[before.status]) then
   return {'exists', redis.call('HGETALL', key)}
 end
 
+-- What a job submits after it and its children were cancelled is not run.
+local stillborn = ARGV[20] ~= '' and redis.call('HGET', root .. ':job:' .. ARGV[20], 'cancel_children')
+
 -- A push that fails ends the script, so it comes first: nothing is undone when a script ends.
-if ARGV[15] ~= '' then
+if ARGV[15] ~= '' and not stillborn then
   if ARGV[17] ~= ARGV[18] then redis.call('SELECT', ARGV[17]) end
   redis.call('LPUSH', ARGV[15], ARGV[16])
   if ARGV[17] ~= ARGV[18] then redis.call('SELECT', ARGV[18]) end
 end
-if before.status ~= '' then forget_run(before) end
-insert({unpack(ARGV, 20)})
+if before.status ~= '' then
+  forget_run(before)
+  -- Celery's result of the run before must not be taken for that of this one.
+  if ARGV[10] ~= '' then redis.call('DEL', ARGV[10]) end
+end
+insert({unpack(ARGV, 23)})
+for _, parent in ipairs({ARGV[20], ARGV[21]}) do
+  if parent ~= '' then
+    local children = root .. ':children:' .. parent
+    redis.call('ZADD', children, now, id)
+    redis.call('PEXPIRE', children, milliseconds_to_live())
+  end
+end
 if reservation then
   redis.call('SET', reservation, ARGV[14] .. '\n' .. id)
   redis.call('HSET', key, 'idem', ARGV[13])
 end
-commit(load_job())
+local job = load_job()
+if stillborn then
+  redis.call('HSET', key, 'cancel_requested', now)
+  revoke(job, ARGV[22])
+end
+commit(job)
 return {'created', redis.call('HGETALL', key)}

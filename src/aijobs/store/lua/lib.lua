@@ -27,6 +27,12 @@ local LEAST_IDEMPOTENCY = 86400000
 -- Of the claims that lost the job, so many characters are remembered: the newest hundred or so.
 local LOST_LENGTH = 2000
 
+-- A message's generation: how often its job was replaced by another task, times this, plus how often it was retried.
+local REPLACED = 1000000
+
+-- Of a job's earlier runs, so many are remembered.
+local MOST_RUNS = 20
+
 -- Whether anything was written that readers have to be told of.
 local changed = false
 
@@ -129,10 +135,11 @@ end
 
 local function load_job()
   local f = redis.call('HMGET', key, 'status', 'claim', 'attempt', 'lost', 'entry', 'cancel_requested', 'created',
-    'idem')
+    'idem', 'started', 'losses', 'generation')
   return {
     status = f[1] or '', claim = f[2] or '', attempt = tonumber(f[3] or '0'), lost = f[4] or ',',
-    entry = f[5] or ARGV[9], cancel = f[6] and 1 or 0, created = f[7] or now, idem = f[8],
+    entry = f[5] or ARGV[9], cancel = f[6] and 1 or 0, created = f[7] or now, idem = f[8], started = f[9] or '0',
+    losses = tonumber(f[10] or '0'), generation = tonumber(f[11] or '0'),
   }
 end
 
@@ -159,16 +166,25 @@ local function fence_off(job)
   end
 end
 
--- Clears a finished run away, so that the job can be inserted again; its events and revisions go on counting,
--- and its attempts stay fenced off.
-local function forget_run(job)
-  fence_off(job)
+-- Takes a job out of all indexes.
+local function leave_indexes(job)
   unlist(job.entry, job.status, id)
   leave_batch(job.entry, id)
   redis.call('ZREM', root .. ':expiry', id .. '\n' .. job.entry)
-  local seq, rev = unpack(redis.call('HMGET', key, 'seq', 'rev'))
+end
+
+-- Clears a finished run away, so that the job can be inserted again; its events and revisions go on counting,
+-- its attempts stay fenced off, and how it ended is remembered.
+local function forget_run(job)
+  fence_off(job)
+  leave_indexes(job)
+  local seq, rev, history, code, message, completed = unpack(redis.call('HMGET', key, 'seq', 'rev', 'history',
+    'error_code', 'error_message', 'completed'))
+  local runs = history and cjson.decode(history) or {}
+  runs[#runs + 1] = {job.status, code or '', message or '', job.attempt, completed}
+  if #runs > MOST_RUNS then table.remove(runs, 1) end
   redis.call('DEL', key, key .. ':result')
-  redis.call('HSET', key, 'seq', seq, 'rev', rev, 'lost', job.lost)
+  redis.call('HSET', key, 'seq', seq, 'rev', rev, 'lost', job.lost, 'history', cjson.encode(runs))
 end
 
 -- Jobs of publishers that do not know of the store get their record from the first worker that reports them.
@@ -200,10 +216,19 @@ local function open_attempt(job)
   job.claim = claim
   redis.call('HSET', key, 'claim', claim, 'started', now, 'worker', ARGV[7])
   redis.call('HSETNX', key, 'first_started', now)
-  if ARGV[8] ~= '' then redis.call('HSET', key, 'max_attempts', ARGV[8]) end
+  -- An attempt whose process was lost takes nothing from those that the task may ask for.
+  if ARGV[8] ~= '' then redis.call('HSET', key, 'max_attempts', tonumber(ARGV[8]) + job.losses) end
   redis.call('HDEL', key, 'scheduled', 'ended', 'progress', 'detail')
-  if job.attempt > 1 then emit('job.attempt', cjson.encode({attempt = job.attempt})) end
+  if job.attempt > 1 or job.lost ~= ',' then emit('job.attempt', cjson.encode({attempt = job.attempt})) end
   emit('job.status', cjson.encode({status = 'running', attempt = job.attempt}))
+end
+
+-- The process that ran the attempt was lost.
+local function lose(job, message)
+  job.losses = redis.call('HINCRBY', key, 'losses', 1)
+  if redis.call('HGET', key, 'max_attempts') ~= '' then redis.call('HINCRBY', key, 'max_attempts', 1) end
+  redis.call('HSET', key, 'error_code', 'worker_lost', 'error_message', message, 'error_attempt', job.attempt,
+    'traceback', '')
 end
 
 -- The end of a job whose cancel was asked for, where no task runs that could be asked to stop.

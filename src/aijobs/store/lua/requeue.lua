@@ -1,18 +1,21 @@
--- Sends the running attempt back to the queue: a retry, or a message that was returned.
+-- Sends the running attempt back to the queue.
 --
 -- ARGV[13] due at, microseconds ('' = now)   ARGV[14] error code ('' = none)
 -- ARGV[15] error message                     ARGV[16] traceback
 -- ARGV[17] progress: fraction ('' = unknown) ARGV[18] progress: detail ('' = as it is)
 -- ARGV[19] time to live of a finished job, microseconds
+-- ARGV[20] 'retry' or 'replaced', which go on with another message; 'rejected', 'returned' (the attempt does not count) or
+--          'lost', which go on with the same
 --
 -- A job whose cancel was asked for is revoked instead; Celery's result is left to the caller then.
 
--- A bystander has no attempt to return, so what it names gets no record either.
-local job = claim == '' and load_job() or load_or_adopt()
+-- A bystander, or a worker that stops before it began, has no attempt to return, so what it names gets no record either.
+local job = (claim == '' or ARGV[20] == 'returned') and load_job() or load_or_adopt()
 if not is_current(job) or (job.status == 'queued' and claim == '') then
   if job.status == '' then write_result() end
   return answer(0, job)
 end
+if job.status == 'queued' and ARGV[20] == 'returned' then return answer(1, job) end
 if job.status == 'queued' then open_attempt(job) end
 enter(job, 'queued')
 fence_off(job)
@@ -23,6 +26,12 @@ if job.cancel == 1 then
   commit(job)
   return answer(1, job)
 end
+if ARGV[20] == 'lost' then lose(job, ARGV[15]) end
+if ARGV[20] == 'retry' then redis.call('HSET', key, 'generation', job.generation + 1) end
+if ARGV[20] == 'replaced' then
+  redis.call('HSET', key, 'generation', (math.floor(job.generation / REPLACED) + 1) * REPLACED)
+end
+if ARGV[20] == 'returned' then job.attempt = redis.call('HINCRBY', key, 'attempt', -1) end
 local told = {status = 'queued', attempt = job.attempt}
 if ARGV[13] ~= '' then
   redis.call('HSET', key, 'scheduled', ARGV[13])

@@ -2,8 +2,7 @@
 --
 -- KEYS[1]  key prefix
 -- ARGV[1]  owner, escaped ('' = all)
--- ARGV[2]  microseconds after which a silent worker counts as gone
--- ARGV[3…] tasks, escaped
+-- ARGV[2…] tasks, escaped
 --
 -- Returns {counts by status, counts by task and status, queues and their depths, workers and microseconds of silence}.
 -- Statuses are in the order queued, running, success, failed, revoked.
@@ -22,7 +21,7 @@ local function count(listing)
 end
 
 local tasks = {}
-for i = 3, #ARGV do tasks[#tasks + 1] = count(scope .. ':task:' .. ARGV[i]) end
+for i = 2, #ARGV do tasks[#tasks + 1] = count(scope .. ':task:' .. ARGV[i]) end
 
 local queues = {}
 for _, queue in ipairs(redis.call('SMEMBERS', root .. ':queues')) do
@@ -31,8 +30,8 @@ for _, queue in ipairs(redis.call('SMEMBERS', root .. ':queues')) do
 end
 
 local workers = {}
-local beats = redis.call('ZRANGEBYSCORE', root .. ':workers', string.format('%.0f', now - tonumber(ARGV[2])), '+inf', 'WITHSCORES')
-for i = 1, #beats, 2 do
-  workers[#workers + 1], workers[#workers + 2] = beats[i], string.format('%.0f', now - tonumber(beats[i + 1]))
+for _, session in ipairs(redis.call('ZRANGEBYSCORE', root .. ':workers', string.format('%.0f', now), '+inf')) do
+  local name, seen = unpack(redis.call('HMGET', root .. ':worker:' .. session, 'name', 'seen'))
+  if name then workers[#workers + 1], workers[#workers + 2] = name, string.format('%.0f', now - tonumber(seen)) end
 end
 return {count(scope), tasks, queues, workers}
