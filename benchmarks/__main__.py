@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aijobs.errors import AijobsError
-from benchmarks import http_submit, memory, progress, submit, throughput
+from benchmarks import http_submit, memory, parts, progress, recovery, submit, throughput
 from benchmarks.harness import QUICK, ROOT, Bench, BenchmarkError, Scale
 from benchmarks.report import Outcome, save, table
 
@@ -18,9 +18,11 @@ _BENCHMARKS = {
     "submit": submit.run,
     "http": http_submit.run,
     "memory": memory.run,
+    "recovery": recovery.run,
+    "parts": parts.run,
 }
-#: Takes long: only by name, or with --all.
-_SLOW = frozenset({"memory"})
+#: Take long: only by name, or with --all.
+_SLOW = frozenset({"memory", "recovery", "parts"})
 
 
 def main() -> int:

@@ -16,23 +16,36 @@ import redis
 from celery import Celery, Task
 
 from aijobs import ProgressTask, setup
-from benchmarks.harness import MARK_KEY, MEMORY_KEY, Subject
+from benchmarks.harness import END_KEY, MARK_KEY, MEMORY_KEY, START_KEY, Part, Subject
 
 SUBJECT = Subject(os.environ["BENCH_SUBJECT"])
 URL = os.environ["BENCH_URL"]
+#: A part of aijobs that is taken away.
+WITHOUT = os.environ.get("BENCH_WITHOUT")
 
 _SETTINGS: Mapping[Subject, Mapping[str, Any]] = {
     Subject.AIJOBS: {},
     Subject.STOCK: {"task_track_started": True},
-    Subject.RELIABLE: {"task_track_started": True, "task_acks_late": True, "worker_prefetch_multiplier": 1},
+    Subject.RELIABLE: {
+        "task_track_started": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+    },
 }
 
 app = Celery("benchmarks", broker=URL, backend=URL)
 app.conf.update(_SETTINGS[SUBJECT])
-if SUBJECT is Subject.AIJOBS:
+app.conf.update(json.loads(os.environ.get("BENCH_OPTIONS", "{}")))
+if WITHOUT:
+    from benchmarks.without import setup_without
+
+    setup_without(app, Part(WITHOUT))
+elif SUBJECT is Subject.AIJOBS:
     setup(app)
 
-_Base: Any = ProgressTask if SUBJECT is Subject.AIJOBS else Task
+# A `ProgressTask` sets its app up by itself.
+_Base: Any = ProgressTask if SUBJECT is Subject.AIJOBS and WITHOUT != Part.RECORD else Task
 _client = redis.Redis.from_url(URL)
 
 
@@ -72,6 +85,28 @@ def remember(self: Any, number: int, step: int) -> None:
         _report(self, done)
     if number % step == 0:
         _client.rpush(MEMORY_KEY, psutil.Process().memory_info().rss)
+
+
+@app.task(base=_Base, bind=True, name="outlast")
+def outlast(self: Any, label: str, seconds: float) -> None:
+    """Takes its time when it starts first; a second start means that it was delivered again, and ends at once."""
+    if _note_start(self, label) == 1:
+        time.sleep(seconds)
+
+
+@app.task(base=_Base, bind=True, name="endure")
+def endure(self: Any, label: str, seconds: float) -> None:
+    """Takes its time, however often it is delivered."""
+    _note_start(self, label)
+    time.sleep(seconds)
+    _client.set(END_KEY + label, time.monotonic())
+
+
+def _note_start(task: Any, label: str) -> int:
+    started: Any = _client.rpush(
+        START_KEY + label, json.dumps({"at": time.monotonic(), "worker": task.request.hostname})
+    )
+    return int(started)
 
 
 def _report(task: Any, done: int) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from aijobs import submit
-from benchmarks.app import mark, noop, remember, time_progress, time_update_state
+from benchmarks.app import app, endure, mark, noop, outlast, remember, time_progress, time_update_state
 from benchmarks.harness import Metrics, speed
 
 #: A task that does not end within so many seconds has failed.
@@ -31,6 +31,32 @@ def publish_remembering(jobs: int, step: int) -> None:
     """Queues the jobs of a memory measurement."""
     for number in range(1, jobs + 1):
         remember.delay(number, step)
+
+
+def await_workers(names: list[str]) -> None:
+    """Waits until workers of these names answer."""
+    missing = set(names)
+    deadline = time.monotonic() + RESULT_SECONDS
+    while missing and time.monotonic() < deadline:
+        missing -= {name for answer in app.control.ping(destination=sorted(missing)) for name in answer}
+    if missing:
+        raise TimeoutError(f"{', '.join(sorted(missing))} did not start.")
+
+
+def add_queue(name: str, queue: str) -> None:
+    """Has a worker consume one queue more."""
+    app.control.add_consumer(queue, destination=[name], reply=True)
+
+
+def publish_outlasting(labels: list[str], seconds: float, queue: str) -> None:
+    """Queues jobs that take so many seconds when they start first."""
+    for label in labels:
+        outlast.apply_async((label, seconds), queue=queue)
+
+
+def publish_enduring(label: str, seconds: float, queue: str) -> None:
+    """Queues a job that takes so many seconds each time it starts."""
+    endure.apply_async((label, seconds), queue=queue)
 
 
 def run_progress(calls: int) -> float:

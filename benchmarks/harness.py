@@ -29,6 +29,8 @@ Round = Mapping[str, Metrics]
 #: Where tasks leave what they measured, on the server.
 MARK_KEY = "bench:mark:"
 MEMORY_KEY = "bench:memory"
+START_KEY = "bench:start:"
+END_KEY = "bench:end:"
 
 _STAGES = (Stage("TERM", 15),)
 _POLL_SECONDS = 0.05
@@ -51,6 +53,17 @@ class Subject(StrEnum):
     RELIABLE = "stock-reliable"
 
 
+class Part(StrEnum):
+    """A part of aijobs that `benchmarks.without` takes away."""
+
+    LEASES = "leases"
+    RECORD = "record"
+    #: The threads of a worker that tell the store of it, and look for lost jobs.
+    THREADS = "threads"
+    INTERRUPTS = "interrupts"
+    REJECTS = "rejects"
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much is measured."""
@@ -71,10 +84,24 @@ class Scale:
     memory_step: int = 2_000
     #: Jobs after which growth counts: by then every cache is filled.
     memory_settled: int = 4_000
+    #: Workers that are killed in a round of the recovery, which is measured less often, as it takes minutes.
+    victims: int = 10
+    recovery_rounds: int = 2
+    #: How long messages are held, by aijobs after their worker's last sign of life, by stock Celery at all; seconds.
+    lease: float = 30.0
 
 
 QUICK = Scale(
-    rounds=1, jobs=1_000, submissions=500, requests=1_000, memory_jobs=3_000, memory_step=500, memory_settled=1_000
+    rounds=1,
+    jobs=1_000,
+    submissions=500,
+    requests=1_000,
+    memory_jobs=3_000,
+    memory_step=500,
+    memory_settled=1_000,
+    victims=2,
+    recovery_rounds=1,
+    lease=10.0,
 )
 
 
@@ -85,24 +112,25 @@ class Bench:
     scale: Scale
     log: IO[bytes]
 
-    def rounds(self, contestants: Mapping[str, Callable[[], Metrics]]) -> list[Round]:
-        """Measures the contestants one after the other, as often as the scale says (A B, A B, …)."""
+    def rounds(self, contestants: Mapping[str, Callable[[], Metrics]], rounds: int | None = None) -> list[Round]:
+        """Measures the contestants one after the other, so many times or as the scale says (A B, A B, …)."""
+        last = self.scale.rounds if rounds is None else rounds
         return [
-            {name: self._measure(name, measure, number) for name, measure in contestants.items()}
-            for number in range(1, self.scale.rounds + 1)
+            {name: self._measure(name, measure, f"{number}/{last}") for name, measure in contestants.items()}
+            for number in range(1, last + 1)
         ]
 
     @contextmanager
-    def stage(self, subject: Subject) -> Iterator[Stand]:
+    def stage(self, subject: Subject, environ: Mapping[str, str] | None = None) -> Iterator[Stand]:
         """A fresh server and what runs against it; everything has ended when the context is left."""
         with ExitStack() as processes:
             server = processes.enter_context(start_server(use_environment=False))
-            yield Stand(subject, server.url, self.log, processes)
+            yield Stand(subject, server.url, self.log, processes, environ or {})
 
-    def _measure(self, name: str, measure: Callable[[], Metrics], number: int) -> Metrics:
+    def _measure(self, name: str, measure: Callable[[], Metrics], number: str) -> Metrics:
         metrics = measure()
         shown = ", ".join(f"{metric} {value:,.3f}" for metric, value in metrics.items())
-        print(f"  round {number}/{self.scale.rounds}  {name}: {shown}", file=sys.stderr, flush=True)
+        print(f"  round {number}  {name}: {shown}", file=sys.stderr, flush=True)
         return metrics
 
 
@@ -114,12 +142,13 @@ class Stand:
     url: str
     log: IO[bytes]
     processes: ExitStack
+    #: Variables that its processes have besides.
+    environ: Mapping[str, str]
 
-    def start_worker(self, concurrency: int) -> None:
+    def start_worker(self, concurrency: int, *options: str) -> SupervisedProcess:
         """Starts one prefork worker process, and does not wait until it takes jobs."""
-        self._start(
-            "celery", "-A", "benchmarks.app", "worker", "-P", "prefork", "-c", str(concurrency), "-l", "WARNING"
-        )
+        pool = ("-P", "prefork", "-c", str(concurrency), "-l", "WARNING")
+        return self._start("celery", "-A", "benchmarks.app", "worker", *pool, *options)
 
     def run_worker(self, concurrency: int, jobs: int, done: Callable[[], bool]) -> None:
         """Starts a worker and waits until it has executed what was published."""
@@ -150,7 +179,7 @@ class Stand:
         return SupervisedProcess(
             [sys.executable, "-m", *command],
             stages=_STAGES,
-            env=_environment(self.subject, self.url),
+            env={**_environment(self.subject, self.url), **self.environ},
             stdout=stdout,
             stderr=self.log,
         )
