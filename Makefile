@@ -1,13 +1,14 @@
 # make demo [DOCS=~/papers] [ASK="a question"]   ingest real documents with a worker, an API and an embedded server
 # make test [ARGS=...]        install what the tests need and run them
 # make lint                   style, types, layers
+# make chaos [ARGS=...]       thousands of jobs while workers and server are killed, frozen and restarted
 # make bench                  ratios against stock Celery, in one run
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint chaos bench clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -8,7 +8,7 @@ from celery.worker import state
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 
-from aijobs.worker.held import BACK
+from aijobs.worker.held import BACK, FRONT, lost_deliveries
 
 
 class QoS(stock.QoS):
@@ -31,13 +31,13 @@ class QoS(stock.QoS):
         self._settle()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Drops a message, or gives it back to the end of its queue."""
+        """Drops a message, or gives it back: to the end of its queue, or to the front when its process was lost."""
         if not requeue:
             self.ack(delivery_tag)
             return
         message = self._delivered.get(delivery_tag) or self._outliving.pop(delivery_tag, None)
         virtual.QoS.ack(self, delivery_tag)
-        self.channel.lease.give_back(delivery_tag, message, BACK)
+        self.channel.lease.give_back(delivery_tag, message, FRONT if message and lost_deliveries(message) else BACK)
         self._settle()
 
     def restore_unacked(self, client: Any = None) -> None:

@@ -157,7 +157,8 @@ class JobRequest(Request):
     def _lost_deliveries(self) -> int:
         """How many processes were lost with the job: by its record, or by its message when there is none to be had.
 
-        The message also counts those that only held it, while it waited for its time or its turn.
+        The message also counts those that only held it. Of a job that waited for its time that means nothing; else such
+        a loss counts half, since a message may also be one that no worker lives to begin.
         """
         counted = lost_deliveries(self.message)
         if not self._delivery_info["redelivered"] or not is_job(self._type):
@@ -170,7 +171,9 @@ class JobRequest(Request):
         except StoreUnavailable as error:
             logger.warning("Whether job %s is poison is judged by its message alone: %s", self.id, error)
             return counted
-        return counted if job is None else job.lost_deliveries
+        if job is None:
+            return counted
+        return job.lost_deliveries if self.eta else max(job.lost_deliveries, counted // 2)
 
     def _note_ignored(self, exception: Ignore) -> None:
         if exception.args[:1] == _REPLACED:
