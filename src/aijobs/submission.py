@@ -11,13 +11,13 @@ from typing import Any, Protocol, cast
 from celery import Celery, Task, uuid
 
 from aijobs.attach import setup
+from aijobs.broker.outbox import Outbox, can_push
 from aijobs.errors import ArgumentsGone, IdempotencyConflict, PublishFailed
 from aijobs.job import Job, JobStatus
 from aijobs.runtime import Runtime
 from aijobs.store.values import Claim, CreateReply, Creation, Idempotency, Message, NewJob
 from aijobs.worker.claims import new_token
 from aijobs.worker.hooks import Draft, drafting, record_publish_failure, result_key
-from aijobs.worker.outbox import Outbox, can_push
 from aijobs.worker.outcome import describe_failure, encode_json
 from aijobs.worker.resending import send_again
 

@@ -15,6 +15,8 @@ from pydantic_core import from_json, to_json
 
 import aijobs
 from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, errors, presets, setup
+from aijobs.broker.held import HELD, SESSIONS
+from aijobs.broker.presence import DEPTH
 from aijobs.cli import COMMANDS, main
 from aijobs.http import StreamLimits, job_router, problems
 from aijobs.http.exposure import RESERVED
@@ -23,9 +25,7 @@ from aijobs.job import TRANSITIONS
 from aijobs.store.redis import RedisStore
 from aijobs.store.values import Beat, Idempotency
 from aijobs.worker import exceptions
-from aijobs.worker.held import HELD, SESSIONS
 from aijobs.worker.patience import PATIENCE_SECONDS
-from aijobs.worker.presence import DEPTH
 from aijobs.worker.shapes import read_meta
 from tests.docs.pages import ROOT, code, read, table
 from tests.helpers import claim, new_job

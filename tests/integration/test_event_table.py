@@ -75,6 +75,10 @@ def test_hard_time_limit_is_one_end(prefork: Worker, options: dict[str, bool]) -
     assert_ended(prefork, job, JobStatus.FAILED, ErrorCode.TIME_LIMIT)
     assert job.error is not None
     assert "time limit of 1" in job.error.message
+    # The process that was killed is replaced by now, and Celery has heard of its end a second time.
+    assert prefork.run("succeed", 1).status is JobStatus.SUCCESS
+    told = [line for line in prefork.log.read_text().splitlines() if f"task_failure {job.id}" in line]
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("task", ["be_killed", "leave"])

@@ -70,7 +70,7 @@ def test_processes_die_with_their_worker(fleet: Fleet, log: str, pool: str) -> N
 def test_keeper_dies_with_its_worker(fleet: Fleet, log: str, pool: str) -> None:
     worker = fleet.start(pool)
     children = psutil.Process(worker.process.pid).children(recursive=True)
-    assert any("aijobs.worker.keeper" in child.cmdline() for child in children)
+    assert any("aijobs.broker.keeper" in child.cmdline() for child in children)
     worker.process.kill()
     worker.process.wait()
     wait_until(

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from aijobs import ErrorCode, JobStatus
+from aijobs.broker.held import redelivered
 from aijobs.job import EventType
-from aijobs.worker.held import redelivered
 
 from .conftest import Worker, running_worker
 

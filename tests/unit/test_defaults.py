@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.transport import get_transport_cls
 
 from aijobs import setup
-from aijobs.worker import transport as leased
+from aijobs.broker import transport as leased
 from aijobs.worker.defaults import weakened_promises
 
 REDIS = "redis://localhost:1/0"

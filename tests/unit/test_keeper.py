@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from aijobs.broker.keeper import Entry, Keeper, needs_keeper
 from aijobs.errors import ConfigurationError
-from aijobs.worker.keeper import Entry, Keeper, needs_keeper
 from tests.helpers import wait_until
 
 
@@ -47,7 +47,7 @@ def test_a_keeper_renews_until_it_is_stopped(redis_url: str, redis_client: Any) 
 
 _PARENT = """
 import sys, time
-from aijobs.worker.keeper import Entry, Keeper
+from aijobs.broker.keeper import Entry, Keeper
 keeper = Keeper([Entry(sys.argv[1], sys.argv[2], ("beats",), (), 0.05)])
 keeper.start()
 print(keeper.pid, flush=True)

@@ -14,8 +14,7 @@ from celery import Celery
 from redis.exceptions import ResponseError
 
 from aijobs import setup
-from aijobs.store.line import Line
-from aijobs.worker.held import (
+from aijobs.broker.held import (
     DELIVERIES,
     FETCH,
     FRONT,
@@ -27,10 +26,11 @@ from aijobs.worker.held import (
     reap,
     redelivered,
 )
-from aijobs.worker.keeper import Keeper
-from aijobs.worker.leases import lease_entries, lease_of, session_id
-from aijobs.worker.presence import list_keys, present
-from aijobs.worker.renewal import Continuity
+from aijobs.broker.keeper import Keeper
+from aijobs.broker.leases import lease_entries, lease_of, session_id
+from aijobs.broker.presence import list_keys, present
+from aijobs.broker.renewal import Continuity
+from aijobs.store.line import Line
 from tests.helpers import wait_until
 
 QUEUE = "unit"

@@ -13,8 +13,8 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from aijobs import JobStatus, StoreUnavailable, setup, submit
+from aijobs.broker.outbox import Outbox, can_push
 from aijobs.runtime import runtime_of
-from aijobs.worker.outbox import Outbox, can_push
 
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
 ARGUMENTS: tuple[Any, ...] = (["text ✓", {"nested": [1, None]}],)

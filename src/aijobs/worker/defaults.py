@@ -8,9 +8,9 @@ from typing import Any
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
+from aijobs.broker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS, JobConnection
 from aijobs.runtime import runtime_of
 from aijobs.worker.claims import is_job
-from aijobs.worker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS, JobConnection
 
 #: The transport for each kind of broker address that leases are for.
 _TRANSPORTS = {
@@ -43,8 +43,8 @@ def default_priority(app: Celery) -> int | None:
 
 def add_defaults(app: Celery) -> None:
     """Sets, once the app's configuration is read, what the app left open."""
-    TRANSPORT_ALIASES[TRANSPORT_ALIAS] = "aijobs.worker.transport:Transport"
-    TRANSPORT_ALIASES[SENTINEL_ALIAS] = "aijobs.worker.transport:SentinelTransport"
+    TRANSPORT_ALIASES[TRANSPORT_ALIAS] = "aijobs.broker.transport:Transport"
+    TRANSPORT_ALIASES[SENTINEL_ALIAS] = "aijobs.broker.transport:SentinelTransport"
     amqp: Any = app.amqp
     amqp.Connection = JobConnection
     app.add_defaults(lambda: _silent(app, _defaults(app)))

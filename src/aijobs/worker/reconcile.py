@@ -17,14 +17,14 @@ from celery import Celery, states
 from celery.backends.base import DisabledBackend
 from redis.exceptions import RedisError
 
+from aijobs.broker.leases import Lease, consumed
+from aijobs.broker.presence import list_keys, present
 from aijobs.errors import AijobsError, StoreUnavailable
 from aijobs.job import ErrorCode, Job, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.base import JobStore, Operation
 from aijobs.store.values import Change, Claim, Failure, Suspect
-from aijobs.worker.leases import Lease, consumed
 from aijobs.worker.outcome import describe_failure, encode_json
-from aijobs.worker.presence import list_keys, present
 from aijobs.worker.resending import republish
 
 logger = logging.getLogger(__name__)

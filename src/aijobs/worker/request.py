@@ -11,6 +11,7 @@ from celery.exceptions import Ignore, Reject, Terminated, TimeLimitExceeded, Wor
 from celery.worker import state
 from celery.worker.request import Request
 
+from aijobs.broker.held import DELIVERIES, lost_deliveries
 from aijobs.errors import StoreUnavailable
 from aijobs.job import ErrorCode, JobStatus
 from aijobs.runtime import runtime_of
@@ -18,7 +19,6 @@ from aijobs.store.base import Operation
 from aijobs.store.values import Change, Failure, Return
 from aijobs.worker.claims import TOKEN, claim_of, is_job, new_token
 from aijobs.worker.exceptions import JobCancelled, JobOutOfMemory, JobPoisoned, LeaseLost, StartRefused
-from aijobs.worker.held import DELIVERIES, lost_deliveries
 from aijobs.worker.outcome import bare_exception
 from aijobs.worker.patience import SHORT_PATIENCE_SECONDS, run_patiently
 

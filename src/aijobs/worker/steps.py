@@ -7,14 +7,14 @@ from typing import Any
 
 from celery import bootsteps
 
+from aijobs.broker.keeper import Entry, Keeper, needs_keeper
+from aijobs.broker.leases import lease_entries
 from aijobs.runtime import Runtime, runtime_of
 from aijobs.worker.cancelling import Canceller
 from aijobs.worker.claims import session
 from aijobs.worker.defaults import weakened_promises
 from aijobs.worker.hooks import guard_tasks
 from aijobs.worker.interrupt import make_interruptible
-from aijobs.worker.keeper import Entry, Keeper, needs_keeper
-from aijobs.worker.leases import lease_entries
 from aijobs.worker.pulse import Pulse
 from aijobs.worker.reconcile import Reconciler
 from aijobs.worker.stopping import Stopper

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Ignore, Reject
 
 from aijobs import JobCancelled, ProgressTask, setup
@@ -26,6 +26,11 @@ def first_time(marker: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+@signals.task_failure.connect
+def tell_of_failure(task_id: str, **_: Any) -> None:
+    print(f"task_failure {task_id}", flush=True)
 
 
 @app.task

@@ -15,12 +15,12 @@ from weakref import WeakSet
 
 from celery import Celery
 
+from aijobs.broker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS
+from aijobs.broker.held import FRONT, RENEW, Session, Side, lost_deliveries
+from aijobs.broker.keeper import Entry
+from aijobs.broker.renewal import UNAVAILABLE, Renewal
 from aijobs.settings import current
 from aijobs.store.line import Line
-from aijobs.worker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS
-from aijobs.worker.held import FRONT, RENEW, Session, Side, lost_deliveries
-from aijobs.worker.keeper import Entry
-from aijobs.worker.renewal import UNAVAILABLE, Renewal
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from kombu.transport import virtual
 from kombu.utils.json import loads
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from aijobs.worker.held import FETCH
-from aijobs.worker.leases import Fetch, Lease, fresh_tags, lease_of
-from aijobs.worker.presence import list_keys
-from aijobs.worker.qos import QoS
+from aijobs.broker.held import FETCH
+from aijobs.broker.leases import Fetch, Lease, fresh_tags, lease_of
+from aijobs.broker.presence import list_keys
+from aijobs.broker.qos import QoS
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """A process that keeps on renewing for a worker whose own threads cannot: a task may hold Python's lock for long.
 
-    python -m aijobs.worker.keeper
+    python -m aijobs.broker.keeper
 
 It reads one line of JSON from its standard input, which says what to renew, and goes on until that is closed, as it is
 when the worker ends in whatever way. While the worker is stopped it renews nothing: a worker that is frozen must lose
@@ -27,7 +27,7 @@ from aijobs.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-_MODULE = "aijobs.worker.keeper"
+_MODULE = "aijobs.broker.keeper"
 #: How long the process may take to end once it is told to, seconds.
 _END_SECONDS = 2.0
 _RESTART_SECONDS = 1.0

@@ -8,7 +8,7 @@ from celery.worker import state
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 
-from aijobs.worker.held import BACK, FRONT, lost_deliveries
+from aijobs.broker.held import BACK, FRONT, lost_deliveries
 
 
 class QoS(stock.QoS):

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
+from aijobs.broker.held import RENEW, Session, reap
 from aijobs.store.line import Line
-from aijobs.worker.held import RENEW, Session, reap
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from aijobs.broker.held import HELD, SESSIONS
 from aijobs.store.line import Line
 from aijobs.store.scripts import Script
-from aijobs.worker.held import HELD, SESSIONS
 
 #: How many messages one step of the search looks at, so that the server is not kept from other work for long.
 STEP = 250

@@ -9,8 +9,8 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
+from aijobs.broker.channel import Channel
 from aijobs.errors import ConfigurationError
-from aijobs.worker.channel import Channel
 
 
 class SentinelChannel(Channel, stock.SentinelChannel):

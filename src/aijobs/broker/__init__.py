@@ -1,0 +1,1 @@
+"""The Redis broker as aijobs uses it: messages held under leases, and what is in its queues."""
