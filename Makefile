@@ -26,7 +26,7 @@ demo: $(VENV)/.dev
 	PYTHONPATH=examples $(BIN)/python -m document_ingestion.demo $(if $(ASK),--ask "$(ASK)") $(DOCS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

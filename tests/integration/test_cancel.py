@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -209,10 +211,23 @@ def threads(server_url: str, folder: Path) -> Iterator[Worker]:
         yield running
 
 
+@contextmanager
+def logging_as_it_was() -> Iterator[None]:
+    """Celery sets the level of all logs."""
+    level = logging.root.level
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
+
+
 @pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_worker_in_a_thread_of_another_program(patient: Worker, marker: str, pool: str) -> None:
     # The signal would end this process.
-    with start_worker(patient.app, pool=pool, queues=["embedded"], perform_ping_check=False, shutdown_timeout=30):
+    with (
+        logging_as_it_was(),
+        start_worker(patient.app, pool=pool, queues=["embedded"], perform_ping_check=False, shutdown_timeout=30),
+    ):
         assert_revoked(patient, run_and_cancel(patient, "report", marker, queue="embedded"))
     assert cleaned(marker)
 

@@ -31,6 +31,15 @@ LEASE_SECONDS = 5.0
 LONG_SECONDS = 9
 
 
+def read_run(line: str) -> dict[str, Any] | None:
+    """What a task wrote of its run; a process that was killed while it wrote leaves half a line."""
+    try:
+        run: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return run
+
+
 @dataclass(frozen=True)
 class Worker:
     """A worker process."""
@@ -77,7 +86,7 @@ class Stage:
 
     def runs(self) -> list[dict[str, Any]]:
         text = self.runs_file.read_text() if self.runs_file.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        return [run for line in text.splitlines() if (run := read_run(line))]
 
     def until_runs(self, number: int) -> list[dict[str, Any]]:
         return wait_until(lambda: self.runs() if len(self.runs()) >= number else None, f"run {number}")

@@ -82,11 +82,12 @@ def test_a_job_whose_arguments_were_not_kept_ends(worker: Worker, client: redis.
 
 
 def test_a_job_that_waits_behind_others_is_left_alone(worker: Worker, client: redis.Redis) -> None:
-    waiting = [worker.send("add", number, 0, queue="nobody") for number in range(5)]
+    queue = f"behind-{uuid.uuid4()}"
+    waiting = [worker.send("add", number, 0, queue=queue) for number in range(5)]
     for number in range(2):
         worker.end(send_lost(worker, client, "add", number, 1))
     assert {worker.job(job_id).status for job_id in waiting} == {JobStatus.QUEUED}
-    assert client.llen("nobody\x06\x163") == 5
+    assert client.llen(f"{queue}\x06\x163") == 5
 
 
 def test_an_early_acknowledged_job_of_a_dead_worker_has_failed(

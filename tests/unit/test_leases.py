@@ -126,18 +126,21 @@ def test_what_a_closing_channel_gives_back_keeps_its_order(connection: kombu.Con
         assert [lost_deliveries(message) for message in arrived] == [0, 0, 0]
 
 
-def test_a_rejected_message_goes_to_the_end_with_its_count(connection: kombu.Connection, redis_client: Any) -> None:
+@pytest.mark.parametrize(("lost", "order"), [(0, [1, 2, 1]), (2, [1, 1, 2])], ids=["to the end", "to the front"])
+def test_a_rejected_message_goes_back_with_its_count(
+    connection: kombu.Connection, redis_client: Any, lost: int, order: list[int]
+) -> None:
     publish(connection, 1, 2)
     with consumer(connection) as arrived:
         (message,) = drain(connection, arrived, 1)
-        message.headers[DELIVERIES] = 2
+        message.headers[DELIVERIES] = lost
         message.reject(requeue=True)
         assert not held(redis_client)
-        assert bodies(drain(connection, arrived, 2)) == [1, 2]
-        arrived[1].ack()
-        again = drain(connection, arrived, 3)[2]
-        assert (again.payload, lost_deliveries(again), again.headers["redelivered"]) == (1, 2, True)
-        again.reject()
+        for number in (2, 3):
+            drain(connection, arrived, number)[-1].ack()
+        assert bodies(arrived) == order
+        (again,) = (message for message in arrived[1:] if message.payload == 1)
+        assert (lost_deliveries(again), again.headers["redelivered"]) == (lost, True)
     assert not redis_client.exists(QUEUE, HELD + session_id(), SESSIONS)
 
 

@@ -180,15 +180,20 @@ def consumed() -> tuple[Lease, Any] | None:
     return None
 
 
+def has_leases(app: Celery) -> bool:
+    """Whether the messages of an app's broker are held under leases."""
+    return app.conf.broker_transport in (TRANSPORT_ALIAS, SENTINEL_ALIAS)
+
+
 def lease_entries(app: Celery) -> list[Entry]:
     """What a keeper has to renew for the worker of an app; nothing when its broker knows no leases.
 
     Raises:
         ConfigurationError: an `AIJOBS_*` setting is invalid.
     """
-    conf: Any = app.conf
-    if conf.broker_transport not in (TRANSPORT_ALIAS, SENTINEL_ALIAS):
+    if not has_leases(app):
         return []
+    conf: Any = app.conf
     options = conf.broker_transport_options
     session = Session(session_id(), options.get("global_keyprefix", ""), lease_milliseconds())
     urls = conf.broker_read_url if isinstance(conf.broker_read_url, str) else ";".join(conf.broker_read_url)

@@ -81,7 +81,8 @@ class RedisStore(JobStore):
         self._active = int(settings.active_retention_seconds * 1e6)
         self._retention = int(settings.retention_seconds * 1e6)
         self._failed_retention = int(settings.failed_retention_seconds * 1e6)
-        self._lease = int(settings.lease_seconds * 1e6)
+        # A little less than the broker's, or a message that came back from a dead worker could find it alive here.
+        self._lease = int(0.9 * settings.lease_seconds * 1e6)
         self._lines: dict[int, Line] = {}
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._notices: WeakKeyDictionary[asyncio.AbstractEventLoop, Notices] = WeakKeyDictionary()

@@ -17,7 +17,7 @@ from celery import Celery, states
 from celery.backends.base import DisabledBackend
 from redis.exceptions import RedisError
 
-from aijobs.broker.leases import Lease, consumed
+from aijobs.broker.leases import Lease, consumed, has_leases
 from aijobs.broker.presence import list_keys, present
 from aijobs.errors import AijobsError, StoreUnavailable
 from aijobs.job import ErrorCode, Job, JobStatus
@@ -77,10 +77,13 @@ class Reconciler:
             StoreUnavailable: the job store does not answer.
             redis.RedisError: the broker does not answer.
         """
+        broker = consumed()
+        if broker is None and has_leases(self._app):
+            # Not connected, or not any more.
+            return
         suspects = self._store.run(self._store.suspects(self._runtime.settings.lease_seconds))
         # Another app may have its jobs in the same store, and their messages in a broker of its own.
         suspects = [suspect for suspect in suspects if suspect.task in self._app.tasks]
-        broker = consumed()
         if broker is None:
             # What waits cannot be told from what was lost; what ran in a worker that is gone can. Should its message be
             # there after all, one of the two is refused.

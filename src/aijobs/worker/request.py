@@ -35,7 +35,6 @@ class JobRequest(Request):
     ending = False
     acknowledged: bool
     _already_cancelled: bool
-    _timed_out = False
     _process_lost = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,18 +58,13 @@ class JobRequest(Request):
             state.revoked.discard(self.id)
         return expired
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Reports a time limit; a hard one ends the job here, before the process is gone."""
-        super().on_timeout(soft, timeout)
-        self._timed_out = not soft and not state.should_terminate
-
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Reports what the pool left to the main process; what it reported itself is fenced off."""
         exception = bare_exception(exc_info.exception)
         if isinstance(exception, JobCancelled):
             return self._announce_revoked("cancelled", False, None, False)
-        if self._timed_out and isinstance(exception, TimeLimitExceeded):
-            # Celery reports a hard limit once more when the process has ended.
+        if isinstance(exception, TimeLimitExceeded) and not (return_ok or state.should_terminate):
+            # The pool tells of a hard limit twice, and Celery would report both; `on_timeout` comes next.
             return state.task_ready(self)
         if self._is_terminated_by_mistake(exception):
             exc_info = exception_info(WorkerLostError("The process was ended on behalf of another job."))
