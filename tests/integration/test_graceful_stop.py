@@ -40,8 +40,9 @@ def assert_returned(worker: Worker, job: Job) -> None:
 
 def assert_nothing_held(fleet: Fleet) -> None:
     with redis.Redis.from_url(fleet.url) as client:
-        kept = [key.decode() for key in client.keys("*held:*")]
-        assert all(not client.hgetall(key) for key in kept), [client.hgetall(key) for key in kept]
+        held = [entry for key in client.keys("*held:*") for entry in client.hvals(key)]
+        # Workers of other tests were killed holding something; their leases take their time.
+        assert not [entry for entry in held if entry.startswith(fleet.queue.encode())]
 
 
 @pytest.mark.parametrize("pool", POOLS)
