@@ -15,6 +15,7 @@ from aijobs.broker.outbox import Outbox, can_push
 from aijobs.errors import ArgumentsGone, IdempotencyConflict, PublishFailed
 from aijobs.job import Job, JobStatus
 from aijobs.runtime import Runtime
+from aijobs.store.base import Operation
 from aijobs.store.values import Claim, CreateReply, Creation, Idempotency, Message, NewJob
 from aijobs.worker.claims import new_token
 from aijobs.worker.hooks import Draft, drafting, record_publish_failure, result_key
@@ -98,7 +99,7 @@ async def submit_async(
         return await asyncio.to_thread(_run_eagerly, runtime, request)
     drafted = _draft_push(runtime, request)
     if drafted is not None:
-        return await runtime.store.run_async(runtime.store.create(*drafted))
+        return await runtime.store.run_async(_creation(runtime, request, *drafted))
     try:
         return await asyncio.wait_for(asyncio.to_thread(_send_recorded, runtime, request), PUBLISH_SECONDS)
     except TimeoutError:
@@ -150,11 +151,8 @@ class _RecordedDraft:
         self.reply: CreateReply | None = None
 
     def send(self, job: NewJob, options: dict[str, Any], publish: Callable[[], Any]) -> Any:
-        store = self.runtime.store
         new = replace(job, **self.request.known)
-        at_rev = self.request.at_rev
-        key = "" if at_rev is None else result_key(self.runtime.app, new.id)
-        self.reply = store.run(store.create(new, reopen=at_rev is not None, at_rev=at_rev, result_key=key))
+        self.reply = self.runtime.store.run(_creation(self.runtime, self.request, new))
         if self.reply.outcome is not Creation.CREATED:
             return None
         try:
@@ -226,9 +224,16 @@ def _submit(runtime: Runtime, request: _Sending) -> CreateReply:
     drafted = _draft_push(runtime, request)
     if drafted is None:
         return _send_recorded(runtime, request)
+    return runtime.store.run(_creation(runtime, request, *drafted))
+
+
+def _creation(
+    runtime: Runtime, request: _Sending, job: NewJob, message: Message | None = None
+) -> Operation[CreateReply]:
     at_rev = request.at_rev
-    key = "" if at_rev is None else result_key(runtime.app, drafted[0].id)
-    return runtime.store.run(runtime.store.create(*drafted, reopen=at_rev is not None, at_rev=at_rev, result_key=key))
+    if at_rev is None:
+        return runtime.store.create(job, message)
+    return runtime.store.create(job, message, reopen=True, at_rev=at_rev, result_key=result_key(runtime.app, job.id))
 
 
 def _draft_push(runtime: Runtime, request: _Sending) -> tuple[NewJob, Message] | None:

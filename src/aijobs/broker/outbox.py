@@ -19,7 +19,7 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 
 from aijobs.runtime import Runtime
-from aijobs.store.connect import connection_options, database_of, is_store_url, normalize
+from aijobs.store.connect import connection_options, database_of, plain_server_url
 from aijobs.store.values import Message
 
 _local = threading.local()
@@ -57,8 +57,8 @@ class Outbox:
     @classmethod
     def of(cls, runtime: Runtime) -> Outbox | None:
         """The outbox of an app, or None when its broker is not the store's own server."""
-        url = runtime.app.conf.broker_write_url
-        if not isinstance(url, str) or ";" in url or not is_store_url(url):
+        url = plain_server_url(runtime.app.conf.broker_write_url)
+        if url is None:
             return None
         options = runtime.app.conf.broker_transport_options
         return _outbox(
@@ -88,8 +88,7 @@ class Outbox:
 
 
 @cache
-def _outbox(broker_url: str, store_url: str, prefix: str, separator: str, priorities: tuple[int, ...]) -> Outbox | None:
-    broker = normalize(broker_url)
+def _outbox(broker: str, store_url: str, prefix: str, separator: str, priorities: tuple[int, ...]) -> Outbox | None:
     if not _one_server(broker, store_url):
         return None
     return Outbox(database_of(broker), prefix, separator, priorities)

@@ -13,12 +13,13 @@ from aijobs.http.problems import FORBIDDEN, JOB_NOT_FOUND, Problem
 from aijobs.job import Job
 
 #: What a caller wants: `read` covers the job, its events and lists, `result` its result.
-Action = Literal["submit", "read", "result", "cancel"]
+Action = Literal["submit", "read", "result", "cancel", "retry"]
 
 #: Decides on one action; the job is None for `submit`.
 Authorize = Callable[[Action, str | None, Job | None], bool | Awaitable[bool]]
 
 _OWNER = "aijobs.owner"
+_ADMIN = "aijobs.admin"
 
 
 class Access:
@@ -27,25 +28,56 @@ class Access:
     Args:
         owner: a FastAPI dependency that returns the caller's id; without it all jobs are everybody's.
         authorize: finer rules on top.
+        admin: a FastAPI dependency that returns whether the caller is an admin, who sees all jobs and all of them;
+            without it nobody is one.
     """
 
-    def __init__(self, owner: Callable[..., Any] | None, authorize: Authorize | None) -> None:
+    def __init__(
+        self,
+        owner: Callable[..., Any] | None,
+        authorize: Authorize | None,
+        admin: Callable[..., Any] | None = None,
+    ) -> None:
         self._owner = owner
         self._authorize = authorize
+        self._admin = admin
 
     @property
-    def scoped(self) -> bool:
-        """Whether each caller sees only jobs of its own."""
-        return self._owner is not None
+    def has_admins(self) -> bool:
+        """Whether anybody can be an admin."""
+        return self._admin is not None
 
     def dependencies(self) -> list[Dependency]:
-        """What routes need that ask for the owner."""
-        return [] if self._owner is None else [Depends(_remember(Depends(self._owner)))]
+        """What routes need that ask who the caller is."""
+        admin = [] if self._admin is None else [Depends(_remember_admin(Depends(self._admin)))]
+        owner = [] if self._owner is None else [Depends(_remember_owner(Depends(self._owner)))]
+        return [*admin, *owner]
 
     def owner(self, request: Request) -> str | None:
-        """The caller's id; None when nobody asks for one."""
-        owner: str | None = request.scope[_OWNER] if self.scoped else None
+        """The caller's id, whom new jobs belong to; None when nobody asks for one."""
+        owner: str | None = request.scope.get(_OWNER)
         return owner
+
+    def is_admin(self, request: Request) -> bool:
+        """Whether the caller is an admin."""
+        return bool(request.scope.get(_ADMIN, False))
+
+    def sees_all(self, request: Request) -> bool:
+        """Whether the caller sees the jobs of everybody."""
+        return self._owner is None or self.is_admin(request)
+
+    def owner_seen(self, request: Request) -> str | None:
+        """Whose jobs the caller sees; None means everybody's."""
+        return None if self.sees_all(request) else self.owner(request)
+
+    def check_admin(self, request: Request) -> None:
+        """Lets an admin pass.
+
+        Raises:
+            Problem: 403.
+        """
+        if not self.is_admin(request):
+            raise _forbidden()
 
     async def check_submission(self, request: Request) -> None:
         """Lets a submission pass.
@@ -68,7 +100,7 @@ class Access:
 
     async def may_read(self, request: Request, job: Job) -> bool:
         """Whether the caller may see a job."""
-        if self.scoped and job.owner != self.owner(request):
+        if not self.sees_all(request) and job.owner != self.owner(request):
             return False
         return await self._allows("read", request, job)
 
@@ -82,7 +114,7 @@ class Access:
             raise _forbidden()
 
     async def _allows(self, action: Action, request: Request, job: Job | None) -> bool:
-        if self._authorize is None:
+        if self._authorize is None or self.is_admin(request):
             return True
         verdict = self._authorize(action, self.owner(request), job)
         return await verdict if inspect.isawaitable(verdict) else verdict
@@ -93,14 +125,22 @@ def job_not_found() -> Problem:
     return Problem(JOB_NOT_FOUND, "No job has this id: it was never submitted here, or its retention has passed.")
 
 
-def _remember(caller: Any) -> Callable[..., Awaitable[None]]:
+def _remember_owner(caller: Any) -> Callable[..., Awaitable[None]]:
     async def remember_owner(request: Request, identity: Any = caller) -> None:
-        # Nobody in particular must never mean everybody.
-        if identity is None or identity == "":
+        if identity is not None and identity != "":
+            request.scope[_OWNER] = str(identity)
+        elif not request.scope.get(_ADMIN):
+            # Nobody in particular must never mean everybody.
             raise Problem(FORBIDDEN, "This caller has no identity, so it has no jobs.")
-        request.scope[_OWNER] = str(identity)
 
     return remember_owner
+
+
+def _remember_admin(verdict: Any) -> Callable[..., Awaitable[None]]:
+    async def remember_admin(request: Request, is_admin: Any = verdict) -> None:
+        request.scope[_ADMIN] = bool(is_admin)
+
+    return remember_admin
 
 
 def _forbidden() -> Problem:

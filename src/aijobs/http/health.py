@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from aijobs.errors import StoreUnavailable
 from aijobs.runtime import Runtime
-from aijobs.store.connect import async_client, hide_password, is_store_url, normalize
+from aijobs.store.connect import async_client, hide_password, plain_server_url
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,7 @@ class HealthCheck:
     def _redis_url(self) -> str | None:
         """The broker's URL, when asking it takes no more than that."""
         conf = self._runtime.app.conf
-        url = conf.broker_write_url
-        simple = isinstance(url, str) and ";" not in url and is_store_url(url) and not conf.broker_use_ssl
-        return normalize(url) if simple else None
+        return None if conf.broker_use_ssl else plain_server_url(conf.broker_write_url)
 
     async def _connects(self) -> bool:
         # A connection attempt that hangs is waited for again next time, so there is never more than one.

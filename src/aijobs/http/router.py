@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Annotated, Any
 
 from celery import Celery
@@ -21,12 +21,17 @@ from starlette.routing import compile_path
 from aijobs.attach import setup
 from aijobs.errors import ConfigurationError
 from aijobs.http.access import Access, Authorize
+from aijobs.http.events import Events
 from aijobs.http.exposure import Tasks, expose_tasks
-from aijobs.http.operations import Operation, fixed_operations, submissions
+from aijobs.http.health import HealthCheck
+from aijobs.http.jobs import Jobs
+from aijobs.http.operations import Endpoints, Operation
+from aijobs.http.overview import Overview
 from aijobs.http.problems import METHOD_NOT_ALLOWED, ROUTE_NOT_FOUND, TASK_NOT_FOUND, Problem
 from aijobs.http.route import BELOW, route_classes
-from aijobs.http.routes import JobRoutes
+from aijobs.http.service import JobService
 from aijobs.http.sse import StreamLimits
+from aijobs.http.submissions import Submissions
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ def job_router(
     dependencies: Sequence[Depends] | None = None,
     owner: Callable[..., Any] | None = None,
     authorize: Authorize | None = None,
+    admin: Callable[..., Any] | None = None,
     tags: list[str | Enum] | None = None,
     finished_cancel_status: int = 409,
     max_body_bytes: int = MAX_BODY_BYTES,
@@ -70,6 +76,8 @@ def job_router(
         owner: a dependency that returns the caller's id; then callers see nothing but jobs of their own.
         authorize: called with action, owner and job (None for `submit`); what it answers with False, or what its
             awaitable result denies, is refused.
+        admin: a dependency that returns whether the caller is an admin, and does not raise for others. Admins see the
+            jobs of everybody.
         tags: under which OpenAPI lists the routes.
         finished_cancel_status: for cancelling a finished job: 409, or 400 for clients that expect that.
         max_body_bytes: a larger request body is refused.
@@ -83,7 +91,7 @@ def job_router(
         prefix=prefix,
         tasks=tasks,
         dependencies=dependencies,
-        access=Access(owner, authorize),
+        access=Access(owner, authorize, admin),
         tags=["jobs"] if tags is None else tags,
         finished_cancel_status=finished_cancel_status,
         max_body_bytes=max_body_bytes,
@@ -116,21 +124,29 @@ class JobRouter(APIRouter):
         self.exposed = expose_tasks(celery_app, tasks)
         if not self.exposed:
             logger.warning(_NO_TASKS, celery_app.main)
-        by_name = {task.name: task for task in self.exposed}
-        self._endpoints = JobRoutes(runtime, by_name, access, stream_limits, finished_cancel_status)
+        service = JobService(runtime, {task.name: task for task in self.exposed}, access)
+        health = HealthCheck(runtime)
+        # In this order, since the first path that fits is taken: those with a job's id come last.
+        endpoints: Sequence[Endpoints] = (
+            Submissions(service, self.exposed, health),
+            Overview(service, health),
+            Jobs(service, finished_cancel_status),
+            Events(service, stream_limits),
+        )
         route_class, self._fallback_class = route_classes(max_body_bytes)
         super().__init__(
             prefix=prefix,
             tags=tags,
             dependencies=dependencies,
             route_class=route_class,
-            lifespan=self._endpoints.lifespan,
+            lifespan=service.lifespan,
             generate_unique_id_function=self._operation_id,
         )
         #: The place of each route below the router, by the route's name.
         self._places = {_FALLBACK: ""}
         self._owned = access.dependencies()
-        for operation in (*submissions(self.exposed, self._endpoints), *fixed_operations(self._endpoints)):
+        self._for_admins = [*self._owned, Depends(access.check_admin)]
+        for operation in chain.from_iterable(one.operations() for one in endpoints):
             self._add(operation)
         self._add_fallbacks()
 
@@ -149,7 +165,7 @@ class JobRouter(APIRouter):
             operation.endpoint,
             methods=[method],
             name=name,
-            dependencies=self._owned if operation.owned else None,
+            dependencies=self._for_admins if operation.for_admins else self._owned if operation.owned else None,
             include_in_schema=shown,
             **operation.description,
         )

@@ -46,6 +46,11 @@ def is_store_url(url: str | None) -> bool:
     return bool(separator) and scheme in _SCHEMES
 
 
+def plain_server_url(url: Any) -> str | None:
+    """The normalized URL of a broker that is one Redis or Valkey server, which can be asked directly; else None."""
+    return normalize(url) if isinstance(url, str) and ";" not in url and is_store_url(url) else None
+
+
 def hide_password(url: str) -> str:
     """The URL with its password replaced, fit for logs and responses."""
     # Not split as URLs are: a password with a slash or the like, not percent-encoded, would be in another part.

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary, finalize
+from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
 from typing_extensions import override
 
-from aijobs.errors import StoreUnavailable
 from aijobs.job import Job, JobEvent, JobStatus
 from aijobs.settings import Settings
 from aijobs.store import scripts, wire
-from aijobs.store.base import JobStore, Operation, Wait
-from aijobs.store.connect import async_client, connection_pool, database_of, hide_password
-from aijobs.store.line import Line
-from aijobs.store.notices import Notices
+from aijobs.store.base import Operation
+from aijobs.store.connect import database_of
+from aijobs.store.execution import Call, ScriptExecutor
 from aijobs.store.record import read_job, to_fields, to_us
 from aijobs.store.scripts import Script
 from aijobs.store.values import (
@@ -42,29 +34,17 @@ from aijobs.store.values import (
     ProgressWrite,
     ResultWrite,
     Return,
-    ScriptCall,
     Standing,
     Stats,
     Suspect,
 )
 from aijobs.store.wire import Argument
 
-T = TypeVar("T")
-
 #: How many jobs one request for a page looks at, at most.
 SCAN_BUDGET = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Call(Operation[T]):
-    """A script with its arguments, and how to read the reply."""
-
-    script: Script
-    arguments: tuple[Argument, ...]
-    read: Callable[[Any], T]
-
-
-class RedisStore(JobStore):
+class RedisStore(ScriptExecutor):
     """A `JobStore` in one Redis or Valkey server.
 
     Args:
@@ -73,91 +53,13 @@ class RedisStore(JobStore):
     """
 
     def __init__(self, url: str, settings: Settings) -> None:
-        self.url = hide_password(url)
+        super().__init__(url, settings.key_prefix, settings.store_timeout_seconds)
         self.settings = settings
-        self._url = url
-        self._root = settings.key_prefix
         self._database = database_of(url)
         self._active = int(settings.active_retention_seconds * 1e6)
         self._retention = int(settings.retention_seconds * 1e6)
         self._failed_retention = int(settings.failed_retention_seconds * 1e6)
-        # A little less than the broker's, or a message that came back from a dead worker could find it alive here.
-        self._lease = int(0.9 * settings.lease_seconds * 1e6)
-        self._lines: dict[int, Line] = {}
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-        self._notices: WeakKeyDictionary[asyncio.AbstractEventLoop, Notices] = WeakKeyDictionary()
-
-    # --- execution -------------------------------------------------------------------------------------------------
-
-    @override
-    def run(self, operation: Operation[T]) -> T:
-        call = cast("_Call[T]", operation)
-        try:
-            reply = self._line().run(call.script, (self._root,), call.arguments)
-        except (RedisError, OSError) as error:
-            raise self._unavailable(error) from error
-        return call.read(reply)
-
-    @override
-    async def run_async(self, operation: Operation[T]) -> T:
-        call = cast("_Call[T]", operation)
-        client = self._async_client()
-        try:
-            async with asyncio.timeout(2 * self.settings.store_timeout_seconds):
-                try:
-                    reply = await client.execute_command(*self._words(call))
-                except NoScriptError:
-                    reply = await client.execute_command(*self._words(call, whole=True))
-        except (RedisError, OSError) as error:
-            raise self._unavailable(error) from error
-        return call.read(reply)
-
-    @override
-    def export(self, operation: Operation[Any]) -> ScriptCall:
-        call = cast("_Call[Any]", operation)
-        return ScriptCall(self._url, call.script.text, (self._root,), call.arguments)
-
-    @override
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[Wait]:
-        loop = asyncio.get_running_loop()
-        notices = self._notices.get(loop)
-        if notices is None:
-            notices = self._notices[loop] = Notices(self._url, f"{self._root}:news:")
-        return notices.watch(job_id)
-
-    @override
-    async def aclose(self) -> None:
-        loop = asyncio.get_running_loop()
-        notices = self._notices.pop(loop, None)
-        if notices is not None:
-            await notices.aclose()
-        client = self._async_clients.pop(loop, None)
-        if client is not None:
-            await client.aclose()
-
-    def _words(self, call: _Call[T], *, whole: bool = False) -> tuple[Argument, ...]:
-        """The command to send: the script's digest, or the `whole` script when the server does not know that."""
-        how = ("EVAL", call.script.text) if whole else ("EVALSHA", call.script.sha)
-        return (*how, 1, self._root, *call.arguments)
-
-    def _line(self) -> Line:
-        # A forked child must not share its parent's connections, nor wait for a lock that a thread of it held.
-        line = self._lines.get(os.getpid())
-        if line is None:
-            mine = Line(connection_pool(self._url, self.settings.store_timeout_seconds))
-            line = self._lines.setdefault(os.getpid(), mine)
-            finalize(self, line.close)
-        return line
-
-    def _async_client(self) -> Any:
-        loop = asyncio.get_running_loop()
-        client = self._async_clients.get(loop)
-        if client is None:
-            client = self._async_clients[loop] = async_client(self._url, self.settings.store_timeout_seconds)
-        return client
-
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(f"The job store at {self.url} did not answer: {str(error) or type(error).__name__}")
+        self._lease = int(settings.lease_seconds * 1e6)
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -185,7 +87,7 @@ class RedisStore(JobStore):
             self._retention,
             *wire.new_fields(job),
         )
-        return _Call(scripts.CREATE, arguments, wire.read_created)
+        return Call(scripts.CREATE, arguments, wire.read_created)
 
     @override
     def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
@@ -211,7 +113,7 @@ class RedisStore(JobStore):
         due = "" if scheduled_at is None else to_us(scheduled_at)
         header = self._header(claim, self._active_until(scheduled_at), result)
         arguments = (*header, due, *wire.failure(failure), *wire.progress(progress), self._retention)
-        return _Call(scripts.REQUEUE, (*arguments, why.value), wire.read_change)
+        return Call(scripts.REQUEUE, (*arguments, why.value), wire.read_change)
 
     @override
     def finish(
@@ -233,7 +135,7 @@ class RedisStore(JobStore):
             self.settings.inline_result_bytes,
             *wire.progress(progress),
         )
-        return _Call(scripts.FINISH, arguments, wire.read_change)
+        return Call(scripts.FINISH, arguments, wire.read_change)
 
     @override
     def cancel(self, job_id: str, result: ResultWrite | None = None) -> Operation[Change]:
@@ -245,43 +147,43 @@ class RedisStore(JobStore):
 
     @override
     def delete(self, job_id: str) -> Operation[bool]:
-        return _Call(scripts.DELETE, self._header(Claim(job_id), 0, None), bool)
+        return Call(scripts.DELETE, self._header(Claim(job_id), 0, None), bool)
 
     @override
     def children(self, job_id: str) -> Operation[Sequence[str]]:
-        return _Call(scripts.CHILDREN, (job_id, wire.escape(job_id)), wire.read_ids)
+        return Call(scripts.CHILDREN, (job_id, wire.escape(job_id)), wire.read_ids)
 
     # --- workers ---------------------------------------------------------------------------------------------------
 
     @override
     def beat(self, beat: Beat) -> Operation[Sequence[Standing]]:
         arguments = (beat.session, beat.worker, wire.running(beat), self._lease, beat.facts_json)
-        return _Call(scripts.BEAT, (*arguments, *chain.from_iterable(beat.running)), wire.read_standings)
+        return Call(scripts.BEAT, (*arguments, *chain.from_iterable(beat.running)), wire.read_standings)
 
     @override
     def stay_alive(self, session: str) -> Operation[None]:
-        return _Call(scripts.STAY_ALIVE, (session, self._lease), _read_nothing)
+        return Call(scripts.STAY_ALIVE, (session, self._lease), _read_nothing)
 
     @override
     def leave(self, session: str) -> Operation[None]:
-        return _Call(scripts.LEAVE, (session,), _read_nothing)
+        return Call(scripts.LEAVE, (session,), _read_nothing)
 
     @override
     def workers(self) -> Operation[Sequence[LiveWorker]]:
-        return _Call(scripts.WORKERS, (), wire.read_workers)
+        return Call(scripts.WORKERS, (), wire.read_workers)
 
     @override
     def suspects(self, grace: float, limit: int = 500) -> Operation[Sequence[Suspect]]:
-        return _Call(scripts.SUSPECTS, (int(grace * 1e6), limit), wire.read_suspects)
+        return Call(scripts.SUSPECTS, (int(grace * 1e6), limit), wire.read_suspects)
 
     @override
     def sent_again(self, job_id: str, rev: int, grace: float) -> Operation[bool]:
-        return _Call(scripts.SENT_AGAIN, (job_id, rev, int(grace * 1e6)), bool)
+        return Call(scripts.SENT_AGAIN, (job_id, rev, int(grace * 1e6)), bool)
 
     def _change(
         self, script: Script, claim: Claim, result: ResultWrite | None, *arguments: Argument
     ) -> Operation[Change]:
-        return _Call(script, (*self._header(claim, self._active, result), *arguments), wire.read_change)
+        return Call(script, (*self._header(claim, self._active, result), *arguments), wire.read_change)
 
     def _active_until(self, due: datetime | None) -> int:
         """The lifetime, in microseconds, of an unfinished job that is due at some time."""
@@ -313,34 +215,34 @@ class RedisStore(JobStore):
             record, position = reply
             return read_job(to_fields(record), position) if record else None
 
-        return _Call(scripts.GET, (job_id,), read)
+        return Call(scripts.GET, (job_id,), read)
 
     @override
     def get_result(self, job_id: str) -> Operation[bytes | None]:
-        return _Call(scripts.RESULT, (job_id,), _read_as_is)
+        return Call(scripts.RESULT, (job_id,), _read_as_is)
 
     @override
     def list(self, where: JobFilter, limit: int, after: Position | None = None) -> Operation[Page]:
         newest, after_id, oldest = wire.window(where, after)
         arguments = (limit, SCAN_BUDGET, newest, after_id, oldest, *wire.must_match(where))
-        return _Call(scripts.LIST, (*arguments, *wire.listings(self._root, where)), wire.read_page)
+        return Call(scripts.LIST, (*arguments, *wire.listings(self._root, where)), wire.read_page)
 
     @override
     def events(self, job_id: str, after: int = 0, limit: int = 100) -> Operation[Sequence[JobEvent]]:
-        return _Call(scripts.EVENTS, (job_id, after, limit), wire.read_events)
+        return Call(scripts.EVENTS, (job_id, after, limit), wire.read_events)
 
     @override
     def stats(self, tasks: Sequence[str], owner: str | None = None) -> Operation[Stats]:
         arguments: tuple[Argument, ...] = (wire.escape(owner), *map(wire.escape, tasks))
-        return _Call(scripts.STATS, arguments, partial(wire.read_stats, tasks))
+        return Call(scripts.STATS, arguments, partial(wire.read_stats, tasks))
 
     @override
     def ping(self) -> Operation[None]:
-        return _Call(scripts.PING, (), _read_nothing)
+        return Call(scripts.PING, (), _read_nothing)
 
     @override
     def secret(self) -> Operation[bytes]:
-        return _Call(scripts.SECRET, (secrets.token_hex(32),), bytes)
+        return Call(scripts.SECRET, (secrets.token_hex(32),), bytes)
 
 
 def _read_as_is(reply: Any) -> Any:

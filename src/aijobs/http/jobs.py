@@ -1,0 +1,153 @@
+"""One job, its result, its cancel, and the list of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from starlette.responses import Response
+
+from aijobs.cancellation import cancel_async
+from aijobs.http import docs
+from aijobs.http.access import job_not_found
+from aijobs.http.cursor import read_cursor, write_cursor
+from aijobs.http.filters import ListQuery
+from aijobs.http.operations import Operation, describe
+from aijobs.http.problems import (
+    JOB_FINISHED,
+    JOB_NOT_FINISHED,
+    JOB_WITHOUT_RESULT,
+    RESULT_EXPIRED,
+    Problem,
+)
+from aijobs.http.render import (
+    base_path,
+    job_json,
+    job_response,
+    json_bytes,
+    json_response,
+    result_response,
+    retry_after,
+)
+from aijobs.http.schemas import JobDocument, JobPage
+from aijobs.http.service import JobId, JobService, deadline
+from aijobs.job import Job, JobStatus
+
+Children = Annotated[
+    bool,
+    Query(description="Cancel what the job submitted as well, and what that did. A job that is over is no error then."),
+]
+
+
+class Jobs:
+    """The routes about jobs that exist.
+
+    Args:
+        service: of the router.
+        finished_cancel_status: the status code for cancelling a job that has finished.
+    """
+
+    def __init__(self, service: JobService, finished_cancel_status: int) -> None:
+        self._service = service
+        self._finished_cancel_status = finished_cancel_status
+
+    def operations(self) -> Iterator[Operation]:
+        """The operations; the list comes first."""
+        listed = describe("List jobs", "A page of jobs.", JobPage, docs.problems(400, 403, 422, 503))
+        yield Operation("list", "GET", "/", self.list, listed, has_head=True)
+        yield Operation("get", "GET", "/{job_id}", self.get, _read_docs(), has_head=True)
+        yield Operation("result", "GET", "/{job_id}/result", self.result, _result_docs(), has_head=True)
+        cancelled = _cancel_docs(self._finished_cancel_status)
+        yield Operation("delete", "DELETE", "/{job_id}", self.cancel, cancelled)
+        yield Operation("cancel", "POST", "/{job_id}/cancel", self.cancel, cancelled)
+
+    async def get(self, request: Request, job_id: JobId) -> Response:
+        """The job's current state. Ask again after `Retry-After` seconds, or follow its events."""
+        async with deadline():
+            job = await self._service.visible(request, job_id)
+        return job_response(request, job, base_path(request, 1))
+
+    async def result(self, request: Request, job_id: JobId) -> Response:
+        """The bare result, however large it is."""
+        async with deadline():
+            job = await self._service.visible(request, job_id)
+            await self._service.access.check("result", request, job)
+            if job.status is not JobStatus.SUCCESS:
+                raise _no_result(job)
+            text = await self._result(job)
+        return result_response(request, job, text)
+
+    async def list(self, request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+        """The caller's jobs, newest first, a page at a time."""
+        service = self._service
+        async with deadline():
+            where = query.filter(service.access.owner_seen(request), service.tasks.values())
+            secret = await service.signing_secret()
+            after = None if query.cursor is None else read_cursor(secret, where, query.cursor)
+            page = await service.store.run_async(service.store.list(where, query.limit, after))
+            jobs = [job for job in page.jobs if await service.access.may_read(request, job)]
+        cursor = None if page.next is None else write_cursor(secret, where, page.next)
+        return json_response(_page(jobs, base_path(request, 0), cursor))
+
+    async def cancel(self, request: Request, job_id: JobId, children: Children = False) -> Response:
+        """Revokes a queued job at once (200) and asks a running one to stop (202)."""
+        service = self._service
+        async with deadline():
+            job = await service.visible(request, job_id)
+            await service.access.check("cancel", request, job)
+            change = await cancel_async(service.runtime, job_id, children=children)
+            if change is None:
+                raise job_not_found()
+            if change.status in (JobStatus.SUCCESS, JobStatus.FAILED) and not children:
+                raise _finished(change.status, self._finished_cancel_status)
+            job = await service.visible(request, job_id)
+        base = base_path(request, 1 if request.method == "DELETE" else 2)
+        return job_response(request, job, base, status=202 if change.status is JobStatus.RUNNING else 200)
+
+    async def _result(self, job: Job) -> bytes:
+        if job.result_json is not None:
+            return job.result_json.encode()
+        store = self._service.store
+        text = await store.run_async(store.get_result(job.id))
+        if text is None and job.result_bytes is not None:
+            raise Problem(RESULT_EXPIRED, "The result is no longer kept. Submit the job again to have it.")
+        return b"null" if text is None else text
+
+
+def _read_docs() -> dict[str, Any]:
+    responses = {200: {"headers": docs.JOB_HEADERS}, **docs.problems(304, 403, 404, 503)}
+    return describe("Get a job", "The job.", JobDocument, responses)
+
+
+def _result_docs() -> dict[str, Any]:
+    responses = docs.problems(304, 403, 404, 410, 503, _409="The job has not finished, or it ended without a result.")
+    return describe("Get a job's result", "The result.", Any, responses)
+
+
+def _cancel_docs(finished_status: int) -> dict[str, Any]:
+    stopping: dict[str, Any] = {"description": "A running job is asked to stop.", "model": JobDocument}
+    responses = {
+        200: {"headers": docs.JOB_HEADERS},
+        202: {**stopping, "headers": docs.JOB_HEADERS},
+        **docs.problems(403, 404, 503, **{f"_{finished_status}": "The job has finished."}),
+    }
+    return describe("Cancel a job", "The job, revoked.", JobDocument, responses)
+
+
+def _no_result(job: Job) -> Problem:
+    members = {"job_status": job.status, "error": None if job.error is None else job.error.to_dict()}
+    if job.finished:
+        return Problem(JOB_WITHOUT_RESULT, f"The job ended as {job.status}, without a result.", members=members)
+    headers = {"Retry-After": str(retry_after(job))}
+    return Problem(JOB_NOT_FINISHED, f"The job is {job.status}. Ask again later.", headers=headers, members=members)
+
+
+def _finished(status: JobStatus, code: int) -> Problem:
+    return Problem(JOB_FINISHED, f"The job has finished with {status}, so it cannot be cancelled.", status=code)
+
+
+def _page(jobs: list[Job], base: str, cursor: str | None) -> bytes:
+    listed = b",".join(job_json(job, base) for job in jobs)
+    rest = json_bytes({"next_cursor": cursor, "has_more": cursor is not None})
+    return b'{"jobs":[' + listed + b"]," + rest[1:]

@@ -1,0 +1,101 @@
+"""What the endpoints of one router share: the store, the tasks, and who may see what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Path, Request
+
+from aijobs.errors import StoreUnavailable
+from aijobs.http.access import Access, job_not_found
+from aijobs.http.exposure import ExposedTask
+from aijobs.job import Job
+from aijobs.runtime import Runtime
+from aijobs.store.base import JobStore
+
+logger = logging.getLogger(__name__)
+
+#: Whatever the store does, a request that only needs the store is answered after so long.
+DEADLINE_SECONDS = 0.9
+
+#: A longer id is no id of a job.
+_LONGEST_ID = 255
+
+JobId = Annotated[str, Path(description="As `job_id` of the submission's answer.")]
+
+
+class JobService:
+    """Finds jobs for requests.
+
+    Args:
+        runtime: of the Celery app.
+        tasks: by registered name.
+        access: who may do what.
+    """
+
+    def __init__(self, runtime: Runtime, tasks: Mapping[str, ExposedTask], access: Access) -> None:
+        self.runtime = runtime
+        self.tasks = tasks
+        self.access = access
+        self._secret: bytes | None = None
+        self._announced = False
+
+    @property
+    def store(self) -> JobStore:
+        """The job store; named in the log when it is first used."""
+        store = self.runtime.store
+        if not self._announced:
+            self._announced = True
+            logger.info("aijobs serves the jobs in %s; tasks: %s", store.url, ", ".join(self.tasks) or "none")
+        return store
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Names the store when the API starts, and lets go of it when that ends."""
+        store = self.store
+        yield
+        await store.aclose()
+
+    async def visible(self, request: Request, job_id: str) -> Job:
+        """A job that the caller may see.
+
+        Raises:
+            Problem: 404, for jobs of others as for ids that nobody knows.
+            StoreUnavailable: the job store does not answer.
+        """
+        if not is_possible_id(job_id):
+            raise job_not_found()
+        return await self.access.visible(request, await self.store.run_async(self.store.get(job_id)))
+
+    async def signing_secret(self) -> bytes:
+        """With what page cursors are signed.
+
+        Raises:
+            StoreUnavailable: the job store does not answer.
+        """
+        if self._secret is None:
+            self._secret = await self.store.run_async(self.store.secret())
+        return self._secret
+
+
+def is_possible_id(given: str) -> bool:
+    """Whether a job or a batch could have this id; others are not even looked for."""
+    return len(given) <= _LONGEST_ID and given.isprintable()
+
+
+@asynccontextmanager
+async def deadline() -> AsyncIterator[None]:
+    """Bounds what a request waits for the store.
+
+    Raises:
+        StoreUnavailable: it took too long.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield
+    except TimeoutError:
+        raise StoreUnavailable(f"The job store did not answer within {DEADLINE_SECONDS:g} s.") from None
