@@ -1,6 +1,7 @@
 # make demo [DOCS=~/papers] [ASK="a question"]   ingest real documents with a worker, an API and an embedded server
 # make test [ARGS=...]        install what the tests need and run them
 # make lint                   style, types, layers
+# make fuzz [CASES=5000]      requests made from the OpenAPI document, and bytes that no polite client sends
 # make chaos [ARGS=...]       thousands of jobs while workers and server are killed, frozen and restarted
 # make bench                  ratios against stock Celery, in one run
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint chaos bench clean
+.PHONY: demo test lint fuzz chaos bench clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +34,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.test
+	AIJOBS_FUZZ_CASES=$(or $(CASES),5000) $(BIN)/python -m pytest tests/contract/test_schemathesis.py tests/contract/test_fuzz.py $(ARGS)
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -8,7 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aijobs.errors import AijobsError
-from benchmarks import http_submit, memory, parts, progress, recovery, submit, throughput
+from benchmarks import (
+    http_get,
+    http_latency,
+    http_submit,
+    listing,
+    memory,
+    parts,
+    progress,
+    recovery,
+    streams,
+    submit,
+    throughput,
+)
 from benchmarks.harness import QUICK, ROOT, Bench, BenchmarkError, Scale
 from benchmarks.report import Outcome, save, table
 
@@ -17,12 +29,16 @@ _BENCHMARKS = {
     "progress": progress.run,
     "submit": submit.run,
     "http": http_submit.run,
+    "get": http_get.run,
+    "latency": http_latency.run,
+    "list": listing.run,
+    "streams": streams.run,
     "memory": memory.run,
     "recovery": recovery.run,
     "parts": parts.run,
 }
 #: Take long: only by name, or with --all.
-_SLOW = frozenset({"memory", "recovery", "parts"})
+_SLOW = frozenset({"list", "memory", "recovery", "parts"})
 
 
 def main() -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from aijobs import submit
-from benchmarks.app import app, endure, mark, noop, outlast, remember, time_progress, time_update_state
-from benchmarks.harness import Metrics, speed
+import redis.asyncio
+
+from aijobs import Progress, setup, submit
+from aijobs.store.values import Claim, NewJob, ProgressWrite
+from benchmarks.app import SUBJECT, URL, app, endure, mark, noop, outlast, remember, time_progress, time_update_state
+from benchmarks.harness import NEWS_CHANNEL, Metrics, Subject, speed
 
 #: A task that does not end within so many seconds has failed.
 RESULT_SECONDS = 120
@@ -77,6 +82,46 @@ def time_submit(calls: int, warm_up: int) -> Metrics:
 def time_delay(calls: int, warm_up: int) -> Metrics:
     """Times `.delay()`."""
     return _time(noop.delay, calls, warm_up)
+
+
+def begin_jobs(job_ids: list[str]) -> None:
+    """Makes records of jobs that run, without a worker."""
+    store = setup(app).store
+    for job_id in job_ids:
+        store.run(store.create(NewJob(job_id, "noop")))
+        store.run(store.start(Claim(job_id, "claim")))
+
+
+def write_events(job_ids: list[str], rate: float, seconds: float) -> float:
+    """Has so many events a second happen to each job, each telling when; gives the seconds that it took."""
+    begun = time.monotonic()
+    asyncio.run(_write_all(job_ids, int(rate * seconds), 1 / rate))
+    return time.monotonic() - begun
+
+
+async def _write_all(job_ids: list[str], count: int, interval: float) -> None:
+    write = _write_progress if SUBJECT is Subject.AIJOBS else _publish_news()
+    async with asyncio.TaskGroup() as group:
+        for number, job_id in enumerate(job_ids):
+            group.create_task(_write_events(partial(write, job_id), count, interval, interval * number / len(job_ids)))
+
+
+async def _write_events(write: Callable[[str], Awaitable[Any]], count: int, interval: float, offset: float) -> None:
+    begun = time.monotonic() + offset
+    for number in range(count):
+        await asyncio.sleep(begun + number * interval - time.monotonic())
+        detail = Progress(current=number, total=count, unit="pages", message=f"at={time.monotonic():.6f}")
+        await write(json.dumps(detail.to_dict()))
+
+
+async def _write_progress(job_id: str, detail: str) -> None:
+    store = setup(app).store
+    await store.run_async(store.report(Claim(job_id, "claim"), ProgressWrite(0.5, detail)))
+
+
+def _publish_news() -> Callable[[str, str], Awaitable[Any]]:
+    client = redis.asyncio.Redis.from_url(URL)
+    return lambda job_id, detail: client.publish(NEWS_CHANNEL + job_id, f'{{"progress": 0.5, "detail": {detail}}}')
 
 
 def _time(call: Callable[[], Any], calls: int, warm_up: int) -> Metrics:

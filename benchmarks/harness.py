@@ -31,6 +31,8 @@ MARK_KEY = "bench:mark:"
 MEMORY_KEY = "bench:memory"
 START_KEY = "bench:start:"
 END_KEY = "bench:end:"
+#: Where the API of `benchmarks.naive_streams` hears of a job.
+NEWS_CHANNEL = "bench:news:"
 
 _STAGES = (Stage("TERM", 15),)
 _POLL_SECONDS = 0.05
@@ -78,6 +80,9 @@ class Scale:
     state_calls: int = 2_000
     submissions: int = 2_000
     requests: int = 4_000
+    #: Jobs that are kept while their list is read, and how often it is.
+    kept_jobs: int = 1_000_000
+    pages: int = 300
     #: Jobs of a memory measurement.
     memory_jobs: int = 20_000
     #: Between two samples of memory.
@@ -89,6 +94,8 @@ class Scale:
     recovery_rounds: int = 2
     #: How long messages are held, by aijobs after their worker's last sign of life, by stock Celery at all; seconds.
     lease: float = 30.0
+    #: How long events are streamed, seconds.
+    stream_seconds: float = 20.0
 
 
 QUICK = Scale(
@@ -96,12 +103,15 @@ QUICK = Scale(
     jobs=1_000,
     submissions=500,
     requests=1_000,
+    kept_jobs=20_000,
+    pages=100,
     memory_jobs=3_000,
     memory_step=500,
     memory_settled=1_000,
     victims=2,
     recovery_rounds=1,
     lease=10.0,
+    stream_seconds=5.0,
 )
 
 
@@ -155,11 +165,11 @@ class Stand:
         self.start_worker(concurrency)
         wait_until(done, _START_SECONDS + jobs / _LEAST_RATE, f"the worker of {self.subject} to execute {jobs} jobs")
 
-    def start_api(self) -> tuple[int, int]:
+    def start_api(self, app: str = "benchmarks.api:app") -> tuple[int, int]:
         """Starts one uvicorn process and waits until it listens; gives its port and its process id."""
         port = _free_port()
         options = ("--port", str(port), "--log-level", "warning", "--no-access-log")
-        process = self._start("uvicorn", "benchmarks.api:app", *options)
+        process = self._start("uvicorn", app, *options)
         wait_until(lambda: _listens(port), _START_SECONDS, "the API to listen")
         return port, process.pid
 

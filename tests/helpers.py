@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import redis
 
+from aijobs.embedded import EmbeddedServer
 from aijobs.settings import Settings
 from aijobs.store.base import Operation
 from aijobs.store.values import Claim, NewJob
@@ -55,6 +59,17 @@ def wait_until(look: Callable[[], T | None], what: str) -> T:
             return found
         time.sleep(0.01)
     raise AssertionError(f"{what} did not happen within {DEADLINE_SECONDS} seconds")
+
+
+@contextmanager
+def frozen(server: EmbeddedServer) -> Iterator[None]:
+    """The server takes connections and never answers."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 def new_job(job_id: str | None = None, **known: Any) -> NewJob:

@@ -17,14 +17,18 @@ if TYPE_CHECKING:
         AijobsError,
         ArgumentsGone,
         ConfigurationError,
+        FileGone,
         IdempotencyConflict,
+        InvalidWebhook,
         JobNotFound,
         NotReplayable,
         PublishFailed,
         StoreUnavailable,
     )
+    from aijobs.files.rules import FileRules
+    from aijobs.files.uploaded import UploadedFile
     from aijobs.http import JobRouter, job_router
-    from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress
+    from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress, Webhook
     from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, TRANSIENT, Preset
     from aijobs.settings import Settings
     from aijobs.submission import submit
@@ -36,14 +40,28 @@ _HOMES = {
         "AijobsError",
         "ArgumentsGone",
         "ConfigurationError",
+        "FileGone",
         "IdempotencyConflict",
+        "InvalidWebhook",
         "JobNotFound",
         "NotReplayable",
         "PublishFailed",
         "StoreUnavailable",
     ),
+    "aijobs.files.rules": ("FileRules",),
+    "aijobs.files.uploaded": ("UploadedFile",),
     "aijobs.http": ("JobRouter", "job_router"),
-    "aijobs.job": ("ErrorCode", "EventType", "Job", "JobError", "JobEvent", "JobStatus", "PastRun", "Progress"),
+    "aijobs.job": (
+        "ErrorCode",
+        "EventType",
+        "Job",
+        "JobError",
+        "JobEvent",
+        "JobStatus",
+        "PastRun",
+        "Progress",
+        "Webhook",
+    ),
     "aijobs.presets": ("AGENT", "DOCUMENT", "EMBEDDING_BATCH", "LLM_CALL", "REPORT", "TRANSIENT", "Preset"),
     "aijobs.settings": ("Settings",),
     "aijobs.attach": ("setup",),
@@ -66,7 +84,10 @@ __all__ = [
     "ConfigurationError",
     "ErrorCode",
     "EventType",
+    "FileGone",
+    "FileRules",
     "IdempotencyConflict",
+    "InvalidWebhook",
     "Job",
     "JobCancelled",
     "JobError",
@@ -83,6 +104,8 @@ __all__ = [
     "PublishFailed",
     "Settings",
     "StoreUnavailable",
+    "UploadedFile",
+    "Webhook",
     "cancel",
     "job_router",
     "setup",

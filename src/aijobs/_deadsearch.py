@@ -10,6 +10,7 @@ from itertools import islice
 from aijobs._procedure import Procedure
 from aijobs.job import ErrorCode, Job, JobStatus
 from aijobs.store.base import JobStore
+from aijobs.store.record import to_us
 from aijobs.store.values import JobFilter, Position
 
 #: Dead letters fetched at once; each may hold as many bytes of arguments as `AIJOBS_ARGUMENTS_BYTES` allows.
@@ -67,24 +68,41 @@ class Search:
     """Goes through dead letters page by page, newest first.
 
     A job that is replayed is listed as the newest from then on, so whoever goes on from here does not meet it again.
+
+    Args:
+        store: which holds the jobs.
+        where: which ones.
+        limit: how many at most; None is all.
+        after: where an earlier search ended.
+
+    Attributes:
+        goes_on: whether there may be another page.
+        position: where the next one begins, beyond the limit as well; None at the end, and when ids are named.
     """
 
-    def __init__(self, store: JobStore, where: DeadLetterFilter, limit: int | None) -> None:
+    def __init__(
+        self, store: JobStore, where: DeadLetterFilter, limit: int | None, after: Position | None = None
+    ) -> None:
         self.goes_on = limit is None or limit > 0
+        self.position = after
         self._store = store
         self._where = where
         self._left = limit
-        self._after: Position | None = None
         self._ids = iter(sorted(where.ids))
 
     def page(self) -> Procedure[Sequence[Job]]:
         """The next few, or none although it goes on."""
         found = yield from (self._named() if self._where.ids else self._listed())
-        matching = [job for job in found if self._where.matches(job)][: self._left]
-        if self._left is not None:
-            self._left -= len(matching)
-            self.goes_on = self.goes_on and self._left > 0
-        return matching
+        matching = [job for job in found if self._where.matches(job)]
+        return matching if self._left is None else self._within(self._left, matching)
+
+    def _within(self, limit: int, matching: Sequence[Job]) -> Sequence[Job]:
+        taken = matching[:limit]
+        if len(taken) < len(matching):
+            self.position = Position(to_us(taken[-1].created_at), taken[-1].id)
+        self._left = limit - len(taken)
+        self.goes_on = self.goes_on and self._left > 0
+        return taken
 
     def _named(self) -> Procedure[Sequence[Job]]:
         ids = list(islice(self._ids, PAGE_SIZE))
@@ -96,8 +114,8 @@ class Search:
         return found
 
     def _listed(self) -> Procedure[Sequence[Job]]:
-        page = yield self._store.list(self._where.listing, PAGE_SIZE, self._after)
-        self._after = page.next
+        page = yield self._store.list(self._where.listing, PAGE_SIZE, self.position)
+        self.position = page.next
         self.goes_on = page.next is not None
         jobs: Sequence[Job] = page.jobs
         return jobs

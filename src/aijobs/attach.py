@@ -9,6 +9,7 @@ from celery import Celery
 from celery.app import backends
 
 from aijobs.runtime import Runtime, runtime_of
+from aijobs.webhooks.task import add_webhooks
 from aijobs.worker.backend import job_backend_class
 from aijobs.worker.defaults import add_defaults
 from aijobs.worker.hooks import connect_signals, record_publishes
@@ -41,6 +42,7 @@ def setup(app: Celery) -> Runtime:
         connect_signals()
         connect_process_signals()
         app.steps["worker"].add(JobsStep)
+        add_webhooks(runtime_of(app))
     return runtime_of(app)
 
 

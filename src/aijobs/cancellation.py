@@ -46,18 +46,20 @@ async def cancel_async(runtime: Runtime, job_id: str, *, children: bool = False)
 
 def _cancel_all(runtime: Runtime, job_id: str, children: bool) -> Procedure[Change | None]:
     """Cancels a job, then its children, then theirs; None when nothing has this id."""
-    change: Change = yield _cancel(runtime, job_id)
+    change: Change = yield cancelling(runtime, job_id)
     family = [job_id]
+    batch: Sequence[str] | None = (yield runtime.store.cancel_batch(job_id)) if children else None
     for ancestor in family if children else ():
         young: Sequence[str] = yield runtime.store.children(ancestor)
         for child in young:
             if child not in family:
                 family.append(child)
-                yield _cancel(runtime, child)
-    return None if change.status is None and family == [job_id] else change
+                yield cancelling(runtime, child)
+    return None if change.status is None and batch is None and family == [job_id] else change
 
 
-def _cancel(runtime: Runtime, job_id: str) -> Operation[Change]:
+def cancelling(runtime: Runtime, job_id: str) -> Operation[Change]:
+    """Cancels one job, and ends the wait of those who wait for its Celery result."""
     return runtime.store.cancel(job_id, _revoked_result(runtime, job_id))
 
 

@@ -8,7 +8,6 @@ Each `…_async` is the same for an event loop, and takes the runtime that `setu
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from aijobs.errors import ArgumentsGone, JobNotFound, NotReplayable, PublishFail
 from aijobs.job import Job, JobStatus
 from aijobs.runtime import Runtime
 from aijobs.submission import rerun
+from aijobs.worker.messages import later_steps
 
 __all__ = [
     "ALL",
@@ -54,6 +54,10 @@ class ReplayReport:
     replayed: int = 0
     #: Why the others were not, by id.
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: ReplayReport) -> ReplayReport:
+        refused = {**self.refused, **other.refused}
+        return ReplayReport(self.matched + other.matched, self.replayed + other.replayed, refused)
 
 
 def dead_letters(app: Celery, where: DeadLetterFilter = ALL, limit: int | None = None) -> Iterator[Job]:
@@ -190,17 +194,24 @@ def _replay_found(runtime: Runtime, job: Job, dry_run: bool) -> Procedure[Job]:
 
 def _replay_all(runtime: Runtime, where: DeadLetterFilter, dry_run: bool, limit: int | None) -> Procedure[ReplayReport]:
     search = Search(runtime.store, where, limit)
-    matched, refused = 0, {}
+    report = ReplayReport()
     while search.goes_on:
-        for job in (yield from search.page()):
-            matched += 1
-            try:
-                if dry_run or (yield from _is_unchanged(runtime, job)):
-                    yield from _replay_found(runtime, job, dry_run)
-                else:
-                    refused[job.id] = f"Job {job.id!r} changed meanwhile."
-            except NotReplayable as error:
-                refused[job.id] = str(error)
+        report += yield from replay_page(runtime, search, dry_run=dry_run)
+    return report
+
+
+def replay_page(runtime: Runtime, search: Search, *, dry_run: bool) -> Procedure[ReplayReport]:
+    """The part of `replay_all` that is done with a search's next page."""
+    matched, refused = 0, {}
+    for job in (yield from search.page()):
+        matched += 1
+        try:
+            if dry_run or (yield from _is_unchanged(runtime, job)):
+                yield from _replay_found(runtime, job, dry_run)
+            else:
+                refused[job.id] = f"Job {job.id!r} changed meanwhile."
+        except NotReplayable as error:
+            refused[job.id] = str(error)
     return ReplayReport(matched, matched - len(refused), refused)
 
 
@@ -208,12 +219,19 @@ def _purge(runtime: Runtime, where: DeadLetterFilter, dry_run: bool, limit: int 
     search = Search(runtime.store, where, limit)
     purged = 0
     while search.goes_on:
-        for job in (yield from search.page()):
-            if dry_run:
-                purged += 1
-            elif (yield from _is_unchanged(runtime, job)) and (yield runtime.store.delete(job.id)):
-                purged += 1
-                yield Blocking(partial(_forget_result, runtime, job.id), _LATE)
+        purged += yield from purge_page(runtime, search, dry_run=dry_run)
+    return purged
+
+
+def purge_page(runtime: Runtime, search: Search, *, dry_run: bool) -> Procedure[int]:
+    """The part of `purge` that is done with a search's next page."""
+    purged = 0
+    for job in (yield from search.page()):
+        if dry_run:
+            purged += 1
+        elif (yield from _is_unchanged(runtime, job)) and (yield runtime.store.delete(job.id)):
+            purged += 1
+            yield Blocking(partial(_forget_result, runtime, job.id), _LATE)
     return purged
 
 
@@ -224,17 +242,10 @@ def _is_unchanged(runtime: Runtime, job: Job) -> Procedure[bool]:
 
 
 def _send(runtime: Runtime, job: Job) -> Job:
-    # Afterwards it might be the result of the new run.
-    for job_id in (job.id, *_later_steps(job)):
+    # Afterwards it might be the result of the new run. What follows it in its chain was given its failure for a result.
+    for job_id in (job.id, *later_steps(job)):
         _forget_result(runtime, job_id)
     return rerun(runtime, job)
-
-
-def _later_steps(job: Job) -> Iterator[str]:
-    """Ids of what follows a job in its chain: Celery gave them its failure for their result."""
-    for step in json.loads(job.options_json or "{}").get("chain") or ():
-        if job_id := step.get("options", {}).get("task_id"):
-            yield job_id
 
 
 def _forget_result(runtime: Runtime, job_id: str) -> None:

@@ -10,6 +10,8 @@ Everything a caller may want to catch derives from `AijobsError`:
     ├── NotReplayable           the job cannot be run again: it is not over yet, or it succeeded
     │   └── ArgumentsGone       … or its record did not keep its arguments
     ├── IdempotencyConflict     the idempotency key was used before, with other content
+    ├── FileGone                the file store does not have an uploaded file
+    ├── InvalidWebhook          a webhook's address or events are not allowed; the message says why, without the address
     ├── EmbeddedServerError     the development server cannot be started (`aijobs.embedded`)
     └── DataFolderError         its data folder is in use by another (`aijobs.embedded`)
 
@@ -61,11 +63,13 @@ class NotReplayable(AijobsError):
 
     Attributes:
         job_id: the job, which is as it was.
+        reason: why not.
     """
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(f"Job {job_id!r} cannot be run again: {reason}.")
         self.job_id = job_id
+        self.reason = reason
 
 
 class ArgumentsGone(NotReplayable):
@@ -81,3 +85,27 @@ class ArgumentsGone(NotReplayable):
 
 class IdempotencyConflict(AijobsError):
     """The idempotency key was used before, with other content."""
+
+
+class FileGone(AijobsError, LookupError):
+    """The file store does not have an uploaded file.
+
+    Attributes:
+        name: of the file, as the client calls it.
+    """
+
+    def __init__(self, name: str) -> None:
+        # Nothing else, so that it can be pickled on its way out of a worker's process.
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        # Clients see it as the error of their job, so it does not tell where files are.
+        return (
+            f"The file {self.name!r} is not in this process' file store: its job's record has left, or the API and the "
+            "workers have different AIJOBS_FILES_URL, or the same folder on different machines."
+        )
+
+
+class InvalidWebhook(AijobsError, ValueError):
+    """A webhook's address or events are not allowed. The text never repeats the address, which may hold a secret."""

@@ -10,6 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from aijobs.errors import InvalidWebhook
+
 
 class JobStatus(StrEnum):
     """Where a job is. The set is closed: reasons live in `JobError.code`, never in a new status."""
@@ -116,6 +118,37 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Who is told of one job's events, and of which.
+
+    Raises:
+        InvalidWebhook: no event is named, or one that webhooks do not tell.
+    """
+
+    #: Not shown, since its path or query may hold a secret.
+    url: str = field(repr=False)
+    #: Out of `WEBHOOK_EVENTS`.
+    events: Sequence[str] = (EventType.COMPLETED,)
+
+    def __post_init__(self) -> None:
+        check_webhook_events(self.events)
+
+
+#: What webhooks can tell; progress and output come too often.
+WEBHOOK_EVENTS = (EventType.STATUS, EventType.ATTEMPT, EventType.COMPLETED)
+
+
+def check_webhook_events(events: Sequence[str]) -> None:
+    """Checks what a webhook is to be told.
+
+    Raises:
+        InvalidWebhook: no event is named, or one that webhooks do not tell.
+    """
+    if isinstance(events, str) or not events or not set(events) <= set(WEBHOOK_EVENTS):
+        raise InvalidWebhook(f"The events of a webhook are one or more of {', '.join(WEBHOOK_EVENTS)}.")
+
+
+@dataclass(frozen=True, slots=True)
 class PastRun:
     """How an earlier run of a job ended, before it was replayed."""
 
@@ -187,6 +220,8 @@ class Job:
     lost_deliveries: int = 0
     #: How the runs before this one ended, oldest first; a replay begins a new run.
     history: Sequence[PastRun] = ()
+    #: Who is told of its events instead of the app's own webhook; never shown, since the address may hold a secret.
+    webhook: Webhook | None = None
 
     @property
     def result(self) -> Any:

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 
 from aijobs.errors import ConfigurationError
+from aijobs.files.opening import open_files
+from aijobs.files.store import FileStore
 from aijobs.settings import Settings, current
 from aijobs.store.base import JobStore
 from aijobs.store.connect import hide_password, is_store_url, normalize, open_store
@@ -49,6 +51,15 @@ class Runtime:
     def store(self) -> JobStore:
         """The job store."""
         return open_store(self.store_url, self.settings)
+
+    @cached_property
+    def files(self) -> FileStore:
+        """Where uploaded files are.
+
+        Raises:
+            ConfigurationError: `AIJOBS_FILES_URL` cannot be used.
+        """
+        return open_files(self.settings.files_url)
 
 
 def runtime_of(app: Celery) -> Runtime:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from aijobs.errors import ConfigurationError
 
@@ -18,6 +19,10 @@ logger = logging.getLogger(__name__)
 PREFIX = "AIJOBS_"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _split(value: object) -> object:
+    return tuple(re.split(r"[\s,]+", value.strip(" \t\n,"))) if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -51,6 +56,27 @@ class Settings(BaseModel):
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = 3
     #: How long a job that was told to stop may go on until its process is ended, and as long again until it is killed.
     cancel_grace_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = 5.0
+    #: Where uploaded files are kept: a folder, or a URL of fsspec; by default a folder of the user on this machine.
+    files_url: str | None = None
+    #: An uploaded file may have so many bytes, unless its parameter says otherwise.
+    file_bytes: Annotated[int, Field(ge=1, le=1_099_511_627_776)] = 52_428_800
+    #: All of a request with files may have so many bytes.
+    upload_bytes: Annotated[int, Field(ge=1, le=1_099_511_627_776)] = 545_259_520
+    #: A request may have so many files.
+    upload_files: Annotated[int, Field(ge=1, le=1_000)] = 10
+    #: What webhooks are signed with, the newest first; several, with spaces or commas between, while they are rotated.
+    #: Without any, webhooks are off.
+    webhook_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = ()
+    #: Who is told of the events of every job; hidden, since its path or query may hold a secret.
+    webhook_url: SecretStr | None = None
+    #: Of which events: `job.status`, `job.attempt`, `job.completed`.
+    webhook_events: Annotated[tuple[str, ...], BeforeValidator(_split)] = ("job.completed",)
+    #: The queue of the tasks that tell webhooks; by default the app's.
+    webhook_queue: str | None = None
+    #: For development: webhooks may go to private addresses, and over plain HTTP.
+    webhook_allow_private: bool = False
+    #: Where clients reach the job routes, such as `https://api.example.com/jobs`; webhooks link to jobs below it.
+    public_url: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

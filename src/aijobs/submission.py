@@ -13,14 +13,16 @@ from celery import Celery, Task, uuid
 from aijobs.attach import setup
 from aijobs.broker.outbox import Outbox, can_push
 from aijobs.errors import ArgumentsGone, IdempotencyConflict, PublishFailed
-from aijobs.job import Job, JobStatus
+from aijobs.job import Job, JobStatus, Webhook
 from aijobs.runtime import Runtime
 from aijobs.store.base import Operation
 from aijobs.store.values import Claim, CreateReply, Creation, Idempotency, Message, NewJob
+from aijobs.webhooks.config import check_webhook
 from aijobs.worker.claims import new_token
-from aijobs.worker.hooks import Draft, drafting, record_publish_failure, result_key
+from aijobs.worker.hooks import Draft, handing_to, record_publish_failure, result_key
 from aijobs.worker.outcome import describe_failure, encode_json
 from aijobs.worker.resending import send_again
+from aijobs.worker.stencil import draw, stencil_of
 
 #: How long the broker may take for a message when it is not the store's own server, seconds.
 PUBLISH_SECONDS = 0.8
@@ -34,6 +36,7 @@ def submit(
     owner: str | None = None,
     metadata: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
+    webhook: Webhook | None = None,
     **options: Any,
 ) -> Job:
     """Submits a job from synchronous code; `await submit_async(…)` is the same for an event loop.
@@ -45,6 +48,7 @@ def submit(
         owner: whom the job belongs to.
         metadata: kept with the job, for the caller's own use.
         idempotency_key: the same key gives the same job, within one owner and task.
+        webhook: who is told of the job's events, instead of the app's own webhook.
         **options: as for Celery's `apply_async`: `queue`, `countdown`, `eta`, `priority`, …
 
     Returns:
@@ -56,6 +60,8 @@ def submit(
         IdempotencyConflict: the key was used before with other arguments.
         TypeError: `task` is no task.
         ValueError: the owner is empty.
+        InvalidWebhook: the webhook's address is not allowed.
+        ConfigurationError: there is a webhook, but no secret to sign with.
     """
     if not isinstance(task, Task):
         raise TypeError(f"submit() takes a task, as @app.task returns it, not {task!r}.")
@@ -67,7 +73,9 @@ def submit(
         content = encode_json([list(args), dict(kwargs or {})])
         scope = repr((owner, task.name))
         idempotency = Idempotency(scope, idempotency_key, hashlib.sha256(content).hexdigest())
-    known = {"owner": owner, "metadata": metadata or {}, "idempotency": idempotency}
+    if webhook is not None:
+        check_webhook(runtime.settings, webhook)
+    known = {"owner": owner, "metadata": metadata or {}, "webhook": webhook, "idempotency": idempotency}
     request = _Request(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
     reply = _run_eagerly(runtime, request) if request.is_eager else _submit(runtime, request)
     if reply.job is None:
@@ -84,20 +92,33 @@ async def submit_async(
     owner: str | None = None,
     batch_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    webhook: Webhook | None = None,
+    options: Mapping[str, Any] | None = None,
     idempotency: Idempotency | None = None,
+    job_id: str | None = None,
+    at_rev: int | None = None,
 ) -> CreateReply:
-    """Submits a job without blocking the event loop.
+    """Submits a job without blocking the event loop; `options` are those of Celery's `apply_async`.
+
+    With `at_rev`, the finished job that has this id is submitted once more, if it is still at that revision.
 
     Raises:
         StoreUnavailable: the job store does not answer; nothing was submitted.
         PublishFailed: the broker did not take the message in time; the record says so.
     """
-    known = {"owner": owner, "batch_id": batch_id, "metadata": metadata or {}, "idempotency": idempotency}
-    job_id = uuid()
-    request = _Request(runtime.app.tasks[task_name], args, kwargs, {"task_id": job_id}, known)
+    known = {
+        "owner": owner,
+        "batch_id": batch_id,
+        "metadata": metadata or {},
+        "webhook": webhook,
+        "idempotency": idempotency,
+    }
+    job_id = job_id or uuid()
+    sending = {**(options or {}), "task_id": job_id}
+    request = _Request(runtime.app.tasks[task_name], args, kwargs, sending, known, at_rev)
     if request.is_eager:
         return await asyncio.to_thread(_run_eagerly, runtime, request)
-    drafted = _draft_push(runtime, request)
+    drafted = _draft_quickly(runtime, request)
     if drafted is not None:
         return await runtime.store.run_async(_creation(runtime, request, *drafted))
     try:
@@ -120,7 +141,7 @@ def rerun(runtime: Runtime, job: Job) -> Job:
     """
     if job.arguments_json is None:
         raise ArgumentsGone(job.id)
-    known = {"owner": job.owner, "batch_id": job.batch_id, "metadata": job.metadata}
+    known = {"owner": job.owner, "batch_id": job.batch_id, "metadata": job.metadata, "webhook": job.webhook}
     return cast(Job, _submit(runtime, _Again(runtime.app, job, known)).job)
 
 
@@ -131,14 +152,13 @@ class _NotPushable(Exception):
 class _PushDraft:
     """Takes record and message, to be written in one step."""
 
-    def __init__(self, known: Mapping[str, Any]) -> None:
-        self.known = known
+    def __init__(self) -> None:
         self.job: NewJob | None = None
 
     def send(self, job: NewJob, options: dict[str, Any], publish: Callable[[], Any]) -> Any:
         if not can_push(options):
             raise _NotPushable
-        self.job = replace(job, **self.known)
+        self.job = job
         return publish()
 
 
@@ -151,8 +171,7 @@ class _RecordedDraft:
         self.reply: CreateReply | None = None
 
     def send(self, job: NewJob, options: dict[str, Any], publish: Callable[[], Any]) -> Any:
-        new = replace(job, **self.request.known)
-        self.reply = self.runtime.store.run(_creation(self.runtime, self.request, new))
+        self.reply = self.runtime.store.run(_creation(self.runtime, self.request, job))
         if self.reply.outcome is not Creation.CREATED:
             return None
         try:
@@ -202,10 +221,7 @@ class _Request:
     kwargs: Mapping[str, Any]
     options: Mapping[str, Any]
     known: Mapping[str, Any]
-
-    @property
-    def at_rev(self) -> int | None:
-        return None
+    at_rev: int | None = None
 
     @property
     def is_eager(self) -> bool:
@@ -213,11 +229,8 @@ class _Request:
         return bool(self.task.app.conf.task_always_eager)
 
     def send(self, draft: Draft, **options: Any) -> None:
-        token = drafting.set(draft)
-        try:
+        with handing_to(draft):
             self.task.apply_async(tuple(self.args), dict(self.kwargs), **{**self.options, **options})
-        finally:
-            drafting.reset(token)
 
 
 def _submit(runtime: Runtime, request: _Sending) -> CreateReply:
@@ -230,10 +243,23 @@ def _submit(runtime: Runtime, request: _Sending) -> CreateReply:
 def _creation(
     runtime: Runtime, request: _Sending, job: NewJob, message: Message | None = None
 ) -> Operation[CreateReply]:
-    at_rev = request.at_rev
+    new, at_rev = replace(job, **request.known), request.at_rev
     if at_rev is None:
-        return runtime.store.create(job, message)
-    return runtime.store.create(job, message, reopen=True, at_rev=at_rev, result_key=result_key(runtime.app, job.id))
+        return runtime.store.create(new, message)
+    return runtime.store.create(new, message, reopen=True, at_rev=at_rev, result_key=result_key(runtime.app, new.id))
+
+
+def _draft_quickly(runtime: Runtime, request: _Request) -> tuple[NewJob, Message] | None:
+    """As `_draft_push`, without Celery where the task's messages differ in nothing but id and arguments."""
+    if request.options.keys() != {"task_id"}:
+        return _draft_push(runtime, request)
+    stencil = stencil_of(runtime, request.task)
+    if stencil is not None:
+        return stencil.fill(request.options["task_id"], request.args, request.kwargs)
+    drafted = _draft_push(runtime, request)
+    if drafted is not None:
+        draw(runtime, request.task, request.args, request.kwargs, drafted)
+    return drafted
 
 
 def _draft_push(runtime: Runtime, request: _Sending) -> tuple[NewJob, Message] | None:
@@ -241,7 +267,7 @@ def _draft_push(runtime: Runtime, request: _Sending) -> tuple[NewJob, Message] |
     outbox = Outbox.of(runtime)
     if outbox is None:
         return None
-    draft = _PushDraft(request.known)
+    draft = _PushDraft()
     try:
         # What is kept is not sent, so there is nothing to try again, and no queue to declare.
         request.send(draft, producer=outbox.producer, retry=False, declare=())

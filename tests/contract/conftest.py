@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 import kombu.pools
@@ -30,6 +30,9 @@ from aijobs.job import ErrorCode, Job, JobStatus, Progress
 from aijobs.runtime import Runtime
 from aijobs.store.values import Change, Claim, Failure, NewJob, ProgressWrite
 from tests.helpers import wait_until
+
+if TYPE_CHECKING:
+    from .complete import Complete
 
 T = TypeVar("T")
 
@@ -240,6 +243,17 @@ def server() -> Iterator[EmbeddedServer]:
 def databases() -> Iterator[int]:
     """Numbers of databases that nobody else uses."""
     return itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def complete_api(
+    server: EmbeddedServer, databases: Iterator[int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Complete]:
+    """An API with everything on, in a process of its own, and a worker."""
+    from .complete import complete
+
+    with complete(server.url.removesuffix("0") + str(next(databases)), tmp_path_factory.mktemp("complete")) as api:
+        yield api
 
 
 @pytest.fixture(scope="module")

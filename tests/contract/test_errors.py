@@ -89,7 +89,8 @@ def test_many_faults_make_a_short_answer(api: Api) -> None:
         ("PUT", "/jobs", "GET, HEAD"),
         ("PATCH", "/jobs/", "GET, HEAD"),
         ("OPTIONS", "/jobs/x", "DELETE, GET, HEAD"),
-        ("PUT", "/jobs/embed", "DELETE, GET, HEAD, POST"),
+        ("PUT", "/jobs/embed", "POST"),
+        ("POST", "/jobs/stats", "GET, HEAD"),
         ("POST", "/jobs/x/events", "GET"),
         ("BREW", "/jobs/x/result", "GET, HEAD"),
         ("GET", "/jobs/x/cancel", "POST"),
@@ -163,6 +164,7 @@ def test_odd_names_of_tasks_are_unknown(api: Api) -> None:
     [
         "limit=0", "limit=101", "limit=x", "limit=", "limit=99999999999999999999999", "status=lost", "status=",
         "status=queued&status=%00", "created_after=yesterday", "created_before=9999999999999999999999",
+        "created_after=0.5", "created_before=1700000000", "created_after=", "created_before=-5",
     ],
 )  # fmt: skip
 def test_wrong_filters(api: Api, query: str) -> None:
@@ -174,6 +176,12 @@ def test_wrong_filters(api: Api, query: str) -> None:
 @pytest.mark.parametrize("cursor", ["", "x", "%00", "AAAA", "a" * 5_000, "%F0%9F%98%80", "====", "A" * 40, "..%2F.."])
 def test_wrong_cursors(api: Api, cursor: str) -> None:
     assert_problem(api.get(f"?cursor={cursor}"), 400, "invalid-cursor")
+
+
+def test_an_event_id_is_looked_at_wherever_it_is(api: Api) -> None:
+    path = f"/{api.queue()}/events?starting_after=x"
+    assert_problem(api.get(path), 400, "invalid-event-id")
+    assert_problem(api.get(path, headers={"Last-Event-ID": "0"}), 400, "invalid-event-id")
 
 
 def raw(api: Api, request: bytes) -> bytes:

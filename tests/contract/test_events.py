@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from aijobs.store.values import NewJob
 from tests.helpers import wait_until
 
 from .conftest import Api, Event, assert_problem, stream, whole
@@ -17,7 +18,7 @@ def test_a_stream_begins_with_a_snapshot_and_ends_with_the_job(api: Api) -> None
     claim = api.run()
     with stream(api, claim.job_id) as events:
         assert events.response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert events.response.headers["cache-control"] == "no-store"
+        assert events.response.headers["cache-control"] == "no-store, no-transform"
         assert events.response.headers["x-accel-buffering"] == "no"
         (snapshot,) = events.take(1)
         api.report(claim, 0.5, current=1, total=2)
@@ -201,6 +202,56 @@ def test_many_watch_one_job_over_one_connection(api: Api) -> None:
     for client in clients:
         client.join()
     assert seen == [["job.snapshot", "job.completed"]] * len(seen)
+
+
+def test_events_are_read_once_however_many_follow(api: Api) -> None:
+    claim = api.run()
+    clients, steps = 20, 10
+    seen: list[list[str]] = [[] for _ in range(clients)]
+
+    def follow(index: int) -> None:
+        with stream(api, claim.job_id) as events:
+            for one in events.events():
+                seen[index].append(one.kind)
+
+    threads = [threading.Thread(target=follow, args=(index,)) for index in range(clients)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: all(seen), "the snapshots")
+    before = reads(api)
+    for step in range(steps):
+        api.report(claim, step / steps)
+        wait_until(lambda: min(map(len, seen)) == step + 2, "the event")  # noqa: B023
+    # For each event a reading, and perhaps one more that finds nothing.
+    assert steps <= reads(api) - before <= 2 * steps
+    api.succeed(claim)
+    for thread in threads:
+        thread.join()
+    assert seen == [["job.snapshot", *["job.progress"] * steps, "job.completed"]] * clients
+
+
+def reads(api: Api) -> int:
+    """How often events were read from the store."""
+    return int(api.command("INFO", "commandstats")["cmdstat_xrange"]["calls"])
+
+
+def test_the_end_of_an_earlier_run_is_no_end(api: Api) -> None:
+    claim = api.run()
+    with stream(api, claim.job_id) as events:
+        (snapshot,) = events.take(1)
+    api.fail(claim)
+    store = api.runtime.store
+    store.run(store.create(NewJob(claim.job_id, "contract.embed"), reopen=True))
+    again = api.start(claim.job_id)
+    with stream(api, claim.job_id, snapshot.id) as events:
+        told = [(one.kind, one.data["status"]) for one in events.take(2)]
+        assert told == [("job.status", "failed"), ("job.status", "queued")]
+        assert [one.kind for one in events.take(2)] == ["job.attempt", "job.status"]
+        api.succeed(again)
+        (completed,) = events.events()
+    assert completed.data["status"] == "success"
+    ends = [one.id for one in whole(api, claim.job_id, snapshot.id) if one.kind == "job.completed"]
+    assert ends == [completed.id]
 
 
 def test_an_unknown_job_has_no_stream(api: Api) -> None:

@@ -201,6 +201,14 @@ def test_an_unknown_id_is_never_pending(api: Api) -> None:
         assert str(unknown) not in str(members)
 
 
+def test_what_the_api_has_a_path_for_is_no_job(api: Api) -> None:
+    assert api.get("/stats").json().keys() >= {"statuses", "workers"}
+    refused = api.client.delete("/jobs/stats")
+    assert_problem(refused, 405, "method-not-allowed")
+    assert refused.headers["allow"] == "GET, HEAD"
+    assert_problem(api.get("/events"), 404, "job-not-found")
+
+
 def test_a_job_sent_without_the_api_is_shown_too(api: Api) -> None:
     sent = api.runtime.app.tasks["contract.plain"].apply_async((1,))
     job = api.get(f"/{sent.id}").json()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +18,9 @@ from openapi_spec_validator import validate
 
 from aijobs.http import job_router
 
+from .complete import SECRET
 from .conftest import Api
+from .processes import APPS
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +29,16 @@ def document(celery_app: Celery) -> dict[str, Any]:
     app.include_router(job_router(celery_app))
     app.include_router(job_router(celery_app, prefix="/v2/jobs", tasks={"digest": "contract.summarise"}))
     return app.openapi()
+
+
+@pytest.fixture(scope="module")
+def everything() -> dict[str, Any]:
+    """The document of an app that has everything on, and at another place everything off."""
+    code = "import json, complete; print(json.dumps(complete.app.openapi()))"
+    environ = {**os.environ, "TEST_URL": "redis://127.0.0.1:1/0", "AIJOBS_WEBHOOK_SECRETS": SECRET}
+    printed = subprocess.run([sys.executable, "-c", code], cwd=APPS, env=environ, capture_output=True, check=True)
+    found: dict[str, Any] = json.loads(printed.stdout)
+    return found
 
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -42,7 +60,8 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 
 def test_each_exposed_task_has_a_route_and_no_other(document: dict[str, Any]) -> None:
     submissions = {name for name in operations(document) if name.startswith("post /jobs/") and "{" not in name}
-    assert submissions == {f"post /jobs/{task}" for task in ("anything", "embed", "nightly", "summarise")}
+    exposed = ("anything", "embed", "nightly", "summarise")
+    assert submissions == {"post /jobs/batches", *(f"post /jobs/{task}" for task in exposed)}
 
 
 def test_names_are_unique_and_stable(document: dict[str, Any]) -> None:
@@ -52,6 +71,17 @@ def test_names_are_unique_and_stable(document: dict[str, Any]) -> None:
     names = set(document["components"]["schemas"])
     assert {"EmbedRequest", "EmbedJob", "SummariseJob", "JobDocument", "JobProblem"} <= names
     assert not any("__" in name for name in names)
+
+
+def test_operation_ids_are_unique_whatever_tasks_are_called(celery_app: Celery) -> None:
+    segments = ("batch", "batches-2", "batches.2", "batches_2", "batches_2_2")
+    app = FastAPI()
+    app.include_router(job_router(celery_app, tasks=dict.fromkeys(segments, "contract.plain")))
+    found = operations(app.openapi())
+    ids = [operation["operationId"] for operation in found.values()]
+    assert len(ids) == len(set(ids))
+    assert {f"post /jobs/{segment}" for segment in segments} <= found.keys()
+    assert found["post /jobs/embed"]["operationId"] == "jobs_submit_embed"
 
 
 def test_the_body_is_the_signature(document: dict[str, Any]) -> None:
@@ -83,15 +113,20 @@ def test_the_docstring_is_the_summary(document: dict[str, Any]) -> None:
 
 
 def test_every_operation_is_described_with_its_problems(document: dict[str, Any]) -> None:
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/JobProblem"}}}
+    problem = {"$ref": "#/components/schemas/JobProblem"}
     for name, operation in operations(document).items():
         assert operation["summary"], name
         assert operation["tags"] == ["jobs"], name
-        assert operation["responses"]["default"]["content"] == problem, name
+        assert operation["responses"]["default"]["content"]["application/problem+json"]["schema"] == problem, name
         for status, response in operation["responses"].items():
             assert response["description"] != "Successful Response", name
             if status.isdecimal() and int(status) >= 400:
-                assert response["content"] == problem, (name, status)
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+                content = response["content"]["application/problem+json"]
+                assert content["schema"] == problem, (name, status)
+                if "example" in content:
+                    assert content["example"]["status"] == int(status), (name, status)
+                    assert_valid(content["example"], {**problem, "components": document["components"]})
 
 
 def test_answers_are_as_documented(api: Api, document: dict[str, Any]) -> None:
@@ -112,3 +147,44 @@ def test_answers_are_as_documented(api: Api, document: dict[str, Any]) -> None:
     check("Health", api.get("/health").json())
     check("JobProblem", api.get("/unknown").json())
     check("JobProblem", api.submit("embed", {}).json())
+
+
+def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON bodies of requests and of answers of success."""
+    for name, operation in operations(document).items():
+        successes = [one for status, one in operation["responses"].items() if status.startswith("2")]
+        for one in (operation.get("requestBody", {}), *successes):
+            if "application/json" in one.get("content", {}):
+                yield name, one["content"]["application/json"]
+
+
+def test_everything_at_once_is_valid(everything: dict[str, Any]) -> None:
+    validate(everything)
+    ids = [operation["operationId"] for operation in operations(everything).values()]
+    assert len(ids) == len(set(ids))
+    assert [one for one in ids if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", one)] == []
+    assert [name for name in everything["components"]["schemas"] if "__" in name or "-" in name] == []
+
+
+def test_every_json_body_has_an_example_that_fits(everything: dict[str, Any]) -> None:
+    for name, content in contents(everything):
+        # A result of any type has none.
+        if "$ref" in content["schema"]:
+            assert "example" in content, name
+            shape = everything["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+            # FastAPI leaves nulls out of its documents, examples included.
+            value = {**dict.fromkeys(shape.get("required", ())), **content["example"]}
+            assert_valid(value, {**content["schema"], "components": everything["components"]})
+
+
+def test_every_parameter_is_described(everything: dict[str, Any]) -> None:
+    for name, operation in operations(everything).items():
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description"), (name, parameter["name"])
+
+
+def test_security_schemes_are_those_of_the_app(everything: dict[str, Any]) -> None:
+    assert list(everything["components"]["securitySchemes"]) == ["HTTPBearer"]
+    for name, operation in operations(everything).items():
+        secured = " /jobs" in name and name != "get /jobs/health"
+        assert ("security" in operation) is secured, name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import pytest
 from aijobs import setup
 from aijobs.embedded import EmbeddedServer, start_server
 from aijobs.http import StreamLimits, job_router
-from tests.helpers import wait_until
+from tests.helpers import frozen, wait_until
 
 from .conftest import Api, assert_problem, make_celery, serving, stream, whole
 
@@ -36,16 +34,6 @@ def api_at(store: str, broker: str | None = None) -> Iterator[Api]:
     app = make_celery(store, broker)
     with serving(setup(app), job_router(app, stream_limits=LIMITS)) as api:
         yield api
-
-
-@contextmanager
-def hanging(server: EmbeddedServer) -> Iterator[None]:
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 def ask_everything(api: Api, job_id: str) -> dict[str, httpx.Response]:
@@ -98,7 +86,7 @@ def test_the_server_is_down_and_comes_back(fragile: EmbeddedServer) -> None:
 def test_the_server_hangs_and_goes_on(fragile: EmbeddedServer) -> None:
     with api_at(fragile.url) as api:
         claim = api.run()
-        with hanging(fragile):
+        with frozen(fragile):
             assert_all_unavailable(api, claim.job_id)
             assert_unhealthy(api, store=False, broker=False)
         wait_until(lambda: api.get(f"/{claim.job_id}").status_code == 200, "the store's return")
@@ -114,7 +102,7 @@ def test_a_stream_ends_with_the_store_and_goes_on_with_it(fragile: EmbeddedServe
         claim = api.run()
         with stream(api, claim.job_id) as events:
             (snapshot,) = events.take(1)
-            with hanging(fragile):
+            with frozen(fragile):
                 assert list(events.events()) == []
         wait_until(lambda: api.get(f"/{claim.job_id}").status_code == 200, "the store's return")
         api.succeed(claim)
@@ -130,7 +118,7 @@ def test_only_the_broker_is_lost(server: EmbeddedServer, fragile: EmbeddedServer
             fragile.stop()
             assert_broker_lost(api, job_id)
         else:
-            with hanging(fragile):
+            with frozen(fragile):
                 assert_broker_lost(api, job_id)
 
 

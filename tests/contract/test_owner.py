@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +11,17 @@ from typing import Any
 import pytest
 from celery import Celery
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from pydantic import SecretStr
 
+from aijobs import ProgressTask, Settings, UploadedFile, setup
+from aijobs.embedded import EmbeddedServer
 from aijobs.http import job_router
 from aijobs.http.access import Action
+from aijobs.http.envelope import FIELDS
 from aijobs.job import Job
 from aijobs.runtime import Runtime
 
-from .conftest import Api, assert_problem, serving
+from .conftest import Api, TaskDecorator, assert_problem, make_celery, serving
 
 ANN = {"X-User": "ann"}
 BOB = {"X-User": "bob"}
@@ -191,3 +197,136 @@ def test_what_may_be_read_may_not_be_cancelled(guarded: Api) -> None:
     assert_problem(guarded.client.delete(f"/jobs/{claim.job_id}", headers=reader), 403, "forbidden")
     assert_problem(guarded.get(f"/{claim.job_id}/result", headers=reader), 403, "forbidden")
     assert guarded.job(claim.job_id).cancel_requested_at is None
+
+
+#: Whatever may make a route look at a job before it asks whose it is.
+WAYS: dict[str, dict[str, Any]] = {
+    "plainly": {},
+    "with what it knows": {"headers": {"If-None-Match": "*"}},
+    "with a condition": {"headers": {"If-Match": "*"}},
+    "waiting": {"headers": {"Prefer": "wait=1"}},
+    "from an event on": {"headers": {"Last-Event-ID": "1"}},
+    "from beyond the end": {"params": {"starting_after": "999999"}},
+    "from no event at all": {"headers": {"Last-Event-ID": "x"}},
+    "with a key": {"headers": {"Idempotency-Key": "key"}},
+    "with its children": {"params": {"children": "true"}},
+    "with a body": {"json": {}},
+    "with no body that is one": {"content": b"{", "headers": {"Content-Type": "application/json"}},
+}
+
+Things = dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def document() -> FastAPI:
+    """An app that everything is on for, once `everything` serves it."""
+    return FastAPI()
+
+
+@pytest.fixture(scope="module")
+def everything(
+    server: EmbeddedServer, databases: Iterator[int], document: FastAPI, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    """An API with everything on."""
+    app = make_celery(server.url.removesuffix("0") + str(next(databases)))
+    task: TaskDecorator = app.task
+
+    @task(base=ProgressTask, shared=False, name="contract.read")
+    def read(file: UploadedFile) -> None: ...
+
+    runtime = setup(app)
+    secret = SecretStr("whsec_" + base64.b64encode(bytes(32)).decode())
+    files = str(tmp_path_factory.mktemp("files"))
+    runtime.settings = Settings(store_timeout_seconds=10, files_url=files, webhook_secrets=(secret,))
+    options: dict[str, Any] = {"client_fields": list(FIELDS), "client_queues": ["fast"], "webhooks": True}
+    document.include_router(job_router(app, owner=identity, admin=is_root, **options))
+    with serving(runtime, app=document) as api:
+        yield api
+
+
+def is_root(x_user: str | None = Header(None)) -> bool:
+    return x_user == "root"
+
+
+@pytest.fixture(scope="module")
+def things(everything: Api) -> Things:
+    """What ann has, by the name of the parameter in the path that its id takes the place of."""
+    api = everything
+    running, succeeded, failed = (api.run(headers=ANN) for _ in range(3))
+    api.succeed(succeeded, {"texts": 1})
+    api.fail(failed)
+    revoked, delayed = api.queue(headers=ANN), api.queue(body={"texts": [], "countdown": 600}, headers=ANN)
+    api.client.delete(f"/jobs/{revoked}", headers=ANN)
+    wish = {"texts": [], "webhook": {"url": "https://example.com/"}}
+    jobs = [running.job_id, succeeded.job_id, failed.job_id, revoked, delayed, api.queue(body=wish, headers=ANN)]
+    items = [{"custom_id": "a", "task": "embed", "input": {"texts": []}}]
+    batch = api.client.post("/jobs/batches", json={"items": items}, headers=ANN)
+    assert batch.status_code == 202, batch.text
+    return {"job_id": jobs, "batch_id": [batch.json()["batch_id"]]}
+
+
+def operations(document: FastAPI) -> Iterator[tuple[str, str]]:
+    """Method and path of all that is served."""
+    for path, methods in document.openapi()["paths"].items():
+        for method in methods:
+            yield method.upper(), path
+            if method == "get":
+                yield "HEAD", path
+
+
+def answer(api: Api, method: str, path: str, **options: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+    """All that can be told of an answer but when it came."""
+    headers = {**BOB, **options.pop("headers", {})}
+    with api.client.stream(method, path, headers=headers, **options) as response:
+        assert response.headers["content-type"] == "application/problem+json", (method, path)
+        told = [pair for pair in response.headers.multi_items() if pair[0] != "date"]
+        return response.status_code, told, response.read()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_anothers_is_like_what_is_not_there(
+    everything: Api, document: FastAPI, things: Things, way: str
+) -> None:
+    before = [everything.job(job_id) for job_id in things["job_id"]]
+    asked = 0
+    for method, path in operations(document):
+        for parameter in re.findall(r"{(\w+)}", path):
+            # A route that names something else needs that among the things.
+            for foreign in things[parameter]:
+                there, not_there = (
+                    answer(everything, method, path.replace(f"{{{parameter}}}", one), **WAYS[way])
+                    for one in (foreign, str(uuid.uuid4()))
+                )
+                assert there == not_there, (method, path)
+                assert 400 <= there[0] < 500, (method, path)
+                asked += 1
+    assert asked > 50
+    assert [everything.job(job_id) for job_id in things["job_id"]] == before
+
+
+def test_what_is_anothers_changes_nothing_that_has_no_id(everything: Api, document: FastAPI, things: Things) -> None:
+    paths = [path for method, path in operations(document) if method == "GET" and "{" not in path]
+    assert {"/jobs", "/jobs/stats"} <= set(paths)
+    seen = []
+    for _ in range(2):
+        seen.append([everything.client.get(path, headers=BOB).content for path in paths])
+        everything.fail(everything.run(headers=ANN))
+        everything.queue(headers=ANN)
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("query", ["batch_id", "owner"])
+def test_a_list_does_not_tell_what_is_anothers(everything: Api, things: Things, query: str) -> None:
+    known, unknown = {"batch_id": (things["batch_id"][0], "unknown"), "owner": ("ann", "unknown")}[query]
+    there, not_there = (everything.get("", params={query: one}, headers=BOB) for one in (known, unknown))
+    assert (there.status_code, there.content) == (not_there.status_code, not_there.content)
+    assert things["job_id"][0] not in there.text
+
+
+def test_admins_reach_everything(everything: Api, things: Things) -> None:
+    root = {"X-User": "root"}
+    for job_id in things["job_id"]:
+        for path in ("", "/webhooks"):
+            assert everything.get(f"/{job_id}{path}", headers=root).status_code == 200
+    assert everything.get(f"/batches/{things['batch_id'][0]}", headers=root).status_code == 200
+    assert len(everything.get("", headers=root).json()["jobs"]) >= len(things["job_id"])

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,46 +13,7 @@ from aijobs.embedded import EmbeddedServer
 from tests.helpers import wait_until
 
 from .conftest import DEADLINE_SECONDS, Api, assert_problem, stream, whole
-
-APPS = Path(__file__).parent / "apps"
-
-
-@contextmanager
-def process(log: Path, environ: dict[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a Python module; it is gone afterwards."""
-    with log.open("wb") as out:
-        running = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=APPS,
-            env={**os.environ, **environ},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield running
-    finally:
-        running.terminate()
-        try:
-            running.wait(DEADLINE_SECONDS)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
-
-
-def until_logged(log: Path, text: str, running: subprocess.Popen[bytes]) -> str:
-    def look() -> str | None:
-        assert running.poll() is None, log.read_text()
-        return next((line for line in log.read_text().splitlines() if text in line), None)
-
-    return wait_until(look, text)
-
-
-@contextmanager
-def api_process(environ: dict[str, str], log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    command = ("uvicorn", "service:app", "--port", "0", "--no-access-log")
-    with process(log, environ, *command) as running:
-        yield until_logged(log, "running on", running).split("running on ")[1].split()[0], running
+from .processes import APPS, WORKER, api_process, process, until_logged
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worked(environ: dict[str, str], folder: Path) -> Iterator[Api]:
     """An API and a worker."""
     log = folder / "worker.log"
-    worker = ("celery", "-A", "service:celery_app", "worker", "-P", "threads", "-c", "4", "-l", "INFO")
-    with api_process(environ, folder / "api.log") as (url, _), process(log, environ, *worker) as running:
+    with api_process(environ, folder / "api.log") as (url, _), process(log, environ, *WORKER, "-c", "4") as running:
         until_logged(log, " ready.", running)
         with httpx.Client(base_url=url, timeout=DEADLINE_SECONDS) as client:
             # The jobs of these tests are moved by the worker, so there is no runtime in this process.

@@ -42,6 +42,8 @@ def reader(
     monkeypatch.delenv("REDIS_URL", raising=False)
     # A busy machine must not make the store look away.
     monkeypatch.setenv("AIJOBS_STORE_TIMEOUT_SECONDS", "10")
+    # Nothing may stay where users have their files.
+    monkeypatch.setenv("AIJOBS_FILES_URL", str(tmp_path / "files"))
     own = f"{redis_server.port}/{PAGES.index(page) + 1}"
     reader = Reader(tmp_path, f"{free_port()}/0" if page.name in WITHOUT_BROKER else own)
     yield reader

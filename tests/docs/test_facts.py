@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from celery import Celery
 from pydantic_core import from_json, to_json
 
 import aijobs
-from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, errors, presets, setup
+from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, Webhook, errors, presets, setup
 from aijobs.broker.held import HELD, SESSIONS
 from aijobs.broker.presence import DEPTH
 from aijobs.cli import COMMANDS, main
-from aijobs.http import StreamLimits, job_router, problems
+from aijobs.files.kinds import KINDS, USUAL_EXTENSIONS
+from aijobs.http import StreamLimits, job_router, multipart, problems, reading, router
 from aijobs.http.exposure import RESERVED
-from aijobs.http.render import job_json
+from aijobs.http.render import View, job_json
 from aijobs.job import TRANSITIONS
+from aijobs.store.batches import BatchEventType, BatchStatus, NewBatch
+from aijobs.store.deliveries import Delivery, DeliveryOutcome, DueAnnouncement
 from aijobs.store.redis import RedisStore
 from aijobs.store.values import Beat, Idempotency
 from aijobs.worker import exceptions
@@ -36,6 +40,7 @@ NUMERALS = {2.0: "two"}
 
 def shown(value: object) -> str:
     """A default as a table has it."""
+    value = " ".join(value) or None if isinstance(value, tuple) else value
     return "none" if value is None else f"`{value}`"
 
 
@@ -120,6 +125,28 @@ def test_error_codes() -> None:
     assert described == {one.value: "yes" if one.retryable else "no" for one in ErrorCode}
 
 
+def test_files_that_are_taken() -> None:
+    described = [one for row in table("uploads.md", "Files") for one in code(row[1])]
+    assert sorted(described) == sorted(USUAL_EXTENSIONS)
+    others = re.findall(r"It also knows ([^,]*(?:, [^,]*)*), where", " ".join(read("uploads.md").split()))
+    assert set(code(others[0])) == KINDS.keys() - USUAL_EXTENSIONS
+
+
+def test_limits_of_uploads() -> None:
+    settings = Settings()
+    described = [row[1].replace(",", "") for row in table("uploads.md", "Limit")]
+    assert [int(number) for text in described for number in re.findall(r"\d+", text)] == [
+        settings.file_bytes,
+        settings.upload_files,
+        settings.upload_bytes,
+        reading.MOST_FIELDS,
+        reading.MOST_FIELD_BYTES,
+        multipart.MOST_HEADERS,
+        multipart.MOST_HEADER_BYTES,
+        reading.UPLOAD_SECONDS,
+    ]
+
+
 def test_errors() -> None:
     described = {code(row[0])[0] for row in table("getting-started.md", "Error")}
     raised = {name for name, one in vars(errors).items() if inspect.isclass(one) and issubclass(one, Exception)}
@@ -134,7 +161,7 @@ def test_fields_of_a_record(store: RedisStore) -> None:
     rows = table("records.md", "JSON")
     job = store.run(store.create(new_job())).job
     assert job is not None
-    shown_in_json: dict[str, Any] = from_json(job_json(job, "/jobs"))
+    shown_in_json: dict[str, Any] = from_json(job_json(job, View("/jobs")))
     assert {code(row[0])[0] for row in rows if row[0]} == shown_in_json.keys()
     assert {name for row in rows for name in code(row[1])} == {field.name for field in fields(Job)} | {"result"}
     example = from_json(re.findall(r"^```json\n(.*?)^```", read("http-api.md"), re.MULTILINE | re.DOTALL)[0])
@@ -163,6 +190,15 @@ def test_events() -> None:
     assert described == {*EventType, "job.snapshot", "stream.gap"} - {EventType.OUTPUT, EventType.LOG}
 
 
+def test_batches() -> None:
+    events = {code(row[0])[0] for row in table("batches.md", "Batch event")}
+    assert events == {*BatchEventType, "batch.snapshot", "stream.gap"}
+    assert [code(row[0])[0] for row in table("batches.md", "Status")] == list(BatchStatus)
+    text = " ".join(read("batches.md").split())
+    assert f"{router.MAX_BATCH_ITEMS:,} items" in text
+    assert f"{router.MAX_BATCH_BYTES // 1_048_576} MiB" in text
+
+
 def test_routes() -> None:
     described = {
         (*code(row[0])[0].split(), frozenset(re.findall(r"\d+", row[2]))) for row in table("http-api.md", "Route")
@@ -179,7 +215,7 @@ def _routes() -> Any:
     @celery_app.task(shared=False, name="embed")
     def embed(text: str) -> None: ...
 
-    app.include_router(job_router(celery_app, tasks=["embed"]))
+    app.include_router(job_router(celery_app, tasks=["embed"], admin=lambda: True))
     for path, operations in app.openapi()["paths"].items():
         below = path.removeprefix("/jobs").replace("/embed", "/{task}") or "/"
         for method, operation in operations.items():
@@ -234,6 +270,8 @@ def test_options_of_the_development_server(capsys: pytest.CaptureFixture[str]) -
 def test_keys(store: RedisStore, redis_client: redis.Redis) -> None:
     job = new_job(owner="ann", batch_id="b", parent_id="p", idempotency=Idempotency("s", "k", "f"))
     store.run(store.create(new_job()))
+    _tell_of_jobs(store)
+    store.run(store.create_batch(NewBatch("b", 1)))
     store.run(store.create(job))
     store.run(store.start(claim(job)))
     store.run(
@@ -242,12 +280,28 @@ def test_keys(store: RedisStore, redis_client: redis.Redis) -> None:
     store.run(store.beat(Beat("session", "worker", "{}")))
     store.run(store.suspects(grace=1))
     store.run(store.secret())
+    store.run(store.take_turn("files", 60))
     described = {name: _pattern(name) for name in (code(row[0])[0] for row in table("records.md", "Key"))}
     keys: Any = redis_client.keys()
     found = {key.decode() for key in keys}
     unknown = {key for key in found if not any(pattern.fullmatch(key) for pattern in described.values())}
     unused = {name for name, pattern in described.items() if not any(map(pattern.fullmatch, found))}
     assert (unknown, unused) == (set(), set())
+
+
+def _tell_of_jobs(store: RedisStore) -> None:
+    told = new_job(webhook=Webhook("https://a.example", ("job.status",)))
+    environ = {"WEBHOOK_URL": "https://b.example", "WEBHOOK_SECRETS": "s", "WEBHOOK_EVENTS": "job.status"}
+    others = RedisStore(store._url, Settings.from_env({f"AIJOBS_{name}": value for name, value in environ.items()}))
+    store.run(store.create(told))
+    other = new_job()
+    store.run(others.create(other))
+    for job in (told, other):
+        due = DueAnnouncement(job.id, 1)
+        store.run(store.begin_delivery(due, "https://b.example", 1))
+        now = datetime.now(UTC)
+        delivery = Delivery(1, EventType.STATUS, 1, now, 0, DeliveryOutcome.RETRYING, 410, None, now)
+        assert store.run(store.settle_delivery(due, "https://b.example", delivery, 60))
 
 
 def test_keys_in_the_brokers_database() -> None:

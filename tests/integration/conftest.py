@@ -108,6 +108,35 @@ def running_worker(
         yield worker
 
 
+def short_lease(url: str, **more: str) -> dict[str, str]:
+    """The environment of a worker on one server that is taken for lost as soon as can be."""
+    return {"TEST_BROKER_URL": url, "TEST_BACKEND_URL": url, "AIJOBS_LEASE_SECONDS": "5", **more}
+
+
+class Fleet:
+    """Starts workers of one app on a queue of this test's own."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.queue = folder.name
+        self._open: list[Any] = []
+
+    def start(self, pool: str = "prefork", *options: str, **environ: str) -> Worker:
+        folder = self.folder / str(len(self._open))
+        folder.mkdir()
+        name = f"w{len(self._open)}@{self.queue}"
+        given = ("-c", "1", "-Q", self.queue, "-n", name, *options)
+        running = running_worker("stop_app", folder, short_lease(self.url, **environ), pool, *given)
+        worker = running.__enter__()
+        self._open.append(running)
+        return worker
+
+    def stop(self) -> None:
+        for running in self._open:
+            running.__exit__(None, None, None)
+
+
 def stop(process: subprocess.Popen[bytes], how: int = signal.SIGTERM) -> None:
     """Ends a process, gently and then not."""
     process.send_signal(how)
@@ -146,6 +175,24 @@ def server_url() -> Iterator[str]:
     """One server for all modules: an app is imported once, with its address."""
     with start_server() as server:
         yield server.url
+
+
+@pytest.fixture(scope="module")
+def environ(server_url: str) -> dict[str, str]:
+    return short_lease(server_url)
+
+
+@pytest.fixture
+def fleet(server_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(server_url, tmp_path)
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    """A path that the tasks of a fleet write to."""
+    return str(tmp_path / "log")
 
 
 @pytest.fixture(scope="module")

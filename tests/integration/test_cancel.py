@@ -22,25 +22,16 @@ from aijobs import ErrorCode, EventType, Job, JobStatus, cancel
 from aijobs.store.values import JobFilter
 from tests.helpers import wait_until
 
-from .conftest import Worker, running_worker
+from .conftest import Worker, running_worker, short_lease
 
 GRACE_SECONDS = 0.5
 UNFINISHED = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 
 
-def environ(url: str, **more: str) -> dict[str, str]:
-    return {
-        "TEST_BROKER_URL": url,
-        "TEST_BACKEND_URL": url,
-        "AIJOBS_LEASE_SECONDS": "5",
-        **more,
-    }
-
-
 @pytest.fixture(scope="module")
 def patient(server_url: str, folder: Path) -> Iterator[Worker]:
     """Waits long before it ends a process, so that what stops must have heard."""
-    more = environ(server_url, AIJOBS_CANCEL_GRACE_SECONDS="60")
+    more = short_lease(server_url, AIJOBS_CANCEL_GRACE_SECONDS="60")
     with running_worker("cancel_app", folder, more, "prefork", "-c", "2") as running:
         yield running
 
@@ -48,7 +39,7 @@ def patient(server_url: str, folder: Path) -> Iterator[Worker]:
 @pytest.fixture(scope="module")
 def strict(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """Soon ends a process; its queue is its own."""
-    more = environ(server_url, AIJOBS_CANCEL_GRACE_SECONDS=str(GRACE_SECONDS))
+    more = short_lease(server_url, AIJOBS_CANCEL_GRACE_SECONDS=str(GRACE_SECONDS))
     with running_worker(
         "cancel_app", tmp_path_factory.mktemp("strict"), more, "prefork", "-c", "2", "-Q", "strict"
     ) as running:
@@ -182,7 +173,7 @@ def children(worker: Worker) -> set[int]:
 
 @pytest.mark.parametrize("start_method", ["spawn"])
 def test_processes_that_were_not_forked(server_url: str, tmp_path: Path, marker: str, start_method: str) -> None:
-    more = environ(server_url, TEST_START_METHOD=start_method, AIJOBS_CANCEL_GRACE_SECONDS="60")
+    more = short_lease(server_url, TEST_START_METHOD=start_method, AIJOBS_CANCEL_GRACE_SECONDS="60")
     with running_worker("cancel_app", tmp_path, more, "prefork", "-c", "1", "-Q", start_method) as worker:
         assert_revoked(worker, run_and_cancel(worker, "doze", marker, queue=start_method))
         assert cleaned(marker)
@@ -196,7 +187,7 @@ def test_solo(solo: Worker, marker: str, task: str) -> None:
 
 @pytest.fixture(scope="module")
 def solo(server_url: str, folder: Path) -> Iterator[Worker]:
-    with running_worker("cancel_app", folder, environ(server_url), "solo", "-Q", "solo") as running:
+    with running_worker("cancel_app", folder, short_lease(server_url), "solo", "-Q", "solo") as running:
         yield running
 
 
@@ -208,7 +199,9 @@ def test_threads_are_asked_when_they_report(threads: Worker, marker: str, task: 
 
 @pytest.fixture(scope="module")
 def threads(server_url: str, folder: Path) -> Iterator[Worker]:
-    with running_worker("cancel_app", folder, environ(server_url), "threads", "-c", "2", "-Q", "threads") as running:
+    with running_worker(
+        "cancel_app", folder, short_lease(server_url), "threads", "-c", "2", "-Q", "threads"
+    ) as running:
         yield running
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -15,22 +14,10 @@ from aijobs import ErrorCode, EventType, Job, JobStatus, cancel
 from aijobs.store.values import LiveWorker
 from tests.helpers import wait_until
 
-from .conftest import Worker
-from .fleet import SLACK_SECONDS, SOFT_SECONDS, Fleet, begin, lines, stop_and_wait
+from .conftest import Fleet, Worker
+from .fleet import SLACK_SECONDS, SOFT_SECONDS, begin, lines, stop_and_wait
 
 POOLS = ["prefork", "threads", "solo"]
-
-
-@pytest.fixture
-def fleet(server_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(server_url, tmp_path)
-    yield fleet
-    fleet.stop()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> str:
-    return str(tmp_path / "log")
 
 
 def assert_returned(worker: Worker, job: Job) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,19 +12,8 @@ import pytest
 from aijobs import JobStatus, cancel
 from tests.helpers import wait_until
 
-from .fleet import Fleet, begin, lines, stop_and_wait
-
-
-@pytest.fixture
-def fleet(server_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(server_url, tmp_path)
-    yield fleet
-    fleet.stop()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> str:
-    return str(tmp_path / "log")
+from .conftest import Fleet
+from .fleet import begin, lines, stop_and_wait
 
 
 def test_frozen_worker_loses_its_job(fleet: Fleet, log: str, tmp_path: Path) -> None:

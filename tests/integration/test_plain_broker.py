@@ -11,7 +11,7 @@ import pytest
 from aijobs import JobStatus
 from aijobs.embedded import start_server
 
-from .conftest import Worker, running_worker
+from .conftest import Worker, running_worker, short_lease
 
 
 @pytest.fixture
@@ -22,10 +22,9 @@ def url() -> Iterator[str]:
 
 def test_a_lost_workers_job_is_published_again(url: str, folder: Path, tmp_path: Path) -> None:
     until = tmp_path / "until"
-    environ = {"TEST_BROKER_URL": url, "TEST_BACKEND_URL": url, "AIJOBS_LEASE_SECONDS": "5"}
 
     def start(name: str) -> AbstractContextManager[Worker]:
-        return running_worker("plain_broker_app", folder, environ, "prefork", "-c", "1", "-n", name)
+        return running_worker("plain_broker_app", folder, short_lease(url), "prefork", "-c", "1", "-n", name)
 
     with start("first@host") as first:
         job_id = first.send("wait_for", str(until))

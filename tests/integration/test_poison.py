@@ -17,11 +17,6 @@ from .conftest import Worker, running_worker
 
 
 @pytest.fixture(scope="module")
-def environ(server_url: str) -> dict[str, str]:
-    return {"TEST_BROKER_URL": server_url, "TEST_BACKEND_URL": server_url, "AIJOBS_LEASE_SECONDS": "5"}
-
-
-@pytest.fixture(scope="module")
 def worker(environ: dict[str, str], folder: Path) -> Iterator[Worker]:
     with running_worker("losses_app", folder, environ, "prefork", "-c", "2", "-n", "poison@host") as running:
         yield running

@@ -47,7 +47,7 @@ def test_a_whole_life(run: Run, store: JobStore, new: NewJob) -> None:
                 "status": "queued",
                 "attempt": 1,
                 "error_code": "time_limit",
-                "scheduled_at": "2100-01-02T03:04:05.678+00:00",
+                "scheduled_at": "2100-01-02T03:04:05.678Z",
             },
         ),
         (EventType.ATTEMPT, {"attempt": 2}),
@@ -85,3 +85,13 @@ def test_old_events_are_trimmed_and_the_newest_stay(run: Run, make_store: MakeSt
     seen = [event.seq for event in run(store.events(new.id, limit=1_000))]
     assert len(seen) < 300
     assert seen == list(range(seen[0], 1_004))
+
+
+def test_of_long_events_fewer_are_given_but_two_at_least(run: Run, store: JobStore, new: NewJob) -> None:
+    for _ in range(5):
+        run(store.report(claim(new), ProgressWrite(None, f'{{"message": "{"x" * 1_000}"}}')))
+    after = 3
+    assert len(run(store.events(new.id, after))) > 3
+    assert len(run(store.events(new.id, after, most_bytes=3_500))) == 3
+    assert len(run(store.events(new.id, after, most_bytes=1))) == 2
+    assert len(run(store.events(new.id, after, limit=1, most_bytes=1))) == 1

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ from aijobs import StoreUnavailable
 from aijobs.embedded import EmbeddedServer, Login, start_server
 from aijobs.settings import Settings
 from aijobs.store import JobStore, open_store
-from tests.helpers import new_job
+from tests.helpers import frozen, new_job
 
 pytestmark = pytest.mark.anyio
 
@@ -35,17 +32,6 @@ each_way = pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
 def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     with start_server(tmp_path, login=Login(PASSWORD), use_environment=False) as server:
         yield server
-
-
-@contextmanager
-def frozen(server: EmbeddedServer) -> Iterator[None]:
-    """The server takes connections and never answers."""
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 async def assert_unavailable(store: JobStore, ask: Callable[[JobStore], Awaitable[object]]) -> None:

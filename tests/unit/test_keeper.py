@@ -14,13 +14,14 @@ import pytest
 
 from aijobs.broker.keeper import Entry, Keeper, needs_keeper
 from aijobs.errors import ConfigurationError
+from aijobs.store.values import ScriptCall
 from tests.helpers import wait_until
 
 
 def entry(url: str, name: str) -> Entry:
     """Counts how often it was renewed."""
     script = "return redis.call('INCR', KEYS[1]) + redis.call('EXPIRE', KEYS[1], 60)"
-    return Entry(url, script, (name,), (), 0.05)
+    return Entry(ScriptCall(url, script, (name,), ()), 0.05)
 
 
 def growth(client: Any, name: str) -> Callable[[], bool]:
@@ -48,7 +49,8 @@ def test_a_keeper_renews_until_it_is_stopped(redis_url: str, redis_client: Any) 
 _PARENT = """
 import sys, time
 from aijobs.broker.keeper import Entry, Keeper
-keeper = Keeper([Entry(sys.argv[1], sys.argv[2], ("beats",), (), 0.05)])
+from aijobs.store.values import ScriptCall
+keeper = Keeper([Entry(ScriptCall(sys.argv[1], sys.argv[2], ("beats",), ()), 0.05)])
 keeper.start()
 print(keeper.pid, flush=True)
 time.sleep(600)
@@ -56,7 +58,7 @@ time.sleep(600)
 
 
 def test_a_keeper_rests_while_its_parent_is_stopped_and_dies_with_it(redis_url: str, redis_client: Any) -> None:
-    script = entry(redis_url, "beats").script
+    script = entry(redis_url, "beats").call.script
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT, redis_url, script], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -79,8 +81,9 @@ def rests(client: Any) -> bool:
 
 
 def test_what_cannot_be_told_to_a_keeper_is_refused(redis_url: str) -> None:
+    broker = {"transport_options": {"credential_provider": object()}}
     with pytest.raises(ConfigurationError, match="broker_transport_options"):
-        Keeper([Entry(redis_url, "", (), (), 1.0, {"transport_options": {"credential_provider": object()}})])
+        Keeper([Entry(ScriptCall(redis_url, "", (), ()), 1.0, broker)])
 
 
 def test_only_pools_that_share_the_main_process_need_a_keeper() -> None:

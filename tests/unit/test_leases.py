@@ -25,9 +25,10 @@ from aijobs.broker.held import (
     lost_deliveries,
     reap,
     redelivered,
+    session_id,
 )
 from aijobs.broker.keeper import Keeper
-from aijobs.broker.leases import lease_entries, lease_of, session_id
+from aijobs.broker.leases import lease_entries, lease_of
 from aijobs.broker.presence import list_keys, present
 from aijobs.broker.renewal import Continuity
 from aijobs.store.line import Line
@@ -393,7 +394,7 @@ def test_one_broker_is_one_lease(redis_url: str) -> None:
 
 def test_a_keeper_renews_the_lease_of_an_app(app: Celery, line: Line, redis_client: Any) -> None:
     (one,) = lease_entries(app)
-    assert (one.script, one.args, one.interval) == (RENEW.text, (session_id(), 32_000), 2.0)
+    assert (one.call.script, one.call.arguments, one.interval) == (RENEW.text, (session_id(), 32_000), 2.0)
     session = Session(session_id(), "", 1_000)
     session.book(line, "1", QUEUE.encode() + b"\n" + message_text())
     before = redis_client.zscore(SESSIONS, session_id())

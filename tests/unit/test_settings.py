@@ -32,9 +32,26 @@ def test_each_field_is_read_from_its_variable() -> None:
         "lease_seconds": 7.5,
         "max_deliveries": 1,
         "cancel_grace_seconds": 0.5,
+        "files_url": "s3://bucket/files",
+        "file_bytes": 1,
+        "upload_bytes": 2,
+        "upload_files": 3,
+        "webhook_queue": "hooks",
+        "webhook_allow_private": True,
+        "public_url": "https://api.example.com/jobs",
     }
-    settings = Settings.from_env({f"AIJOBS_{name.upper()}": str(value) for name, value in values.items()})
-    assert settings.model_dump() == values
+    lists = {"webhook_secrets": ("one", "two"), "webhook_events": ("job.status", "job.completed")}
+    given = {**values, "webhook_secrets": " one, two", "webhook_events": "job.status job.completed", "webhook_url": "u"}
+    settings = Settings.from_env({f"AIJOBS_{name.upper()}": str(value) for name, value in given.items()})
+    read = settings.model_dump()
+    assert tuple(secret.get_secret_value() for secret in read.pop("webhook_secrets")) == lists.pop("webhook_secrets")
+    assert read.pop("webhook_url").get_secret_value() == "u"
+    assert read == values | lists
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = Settings(webhook_secrets=("whsec_hidden",), webhook_url="https://hidden.example")
+    assert "hidden" not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 
 def test_other_variables_and_empty_ones_do_not_count() -> None:

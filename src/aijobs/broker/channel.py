@@ -16,6 +16,7 @@ from kombu.transport import virtual
 from kombu.utils.json import loads
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from aijobs.broker.connection import CONNECT_SECONDS, SOCKET_SECONDS
 from aijobs.broker.held import FETCH
 from aijobs.broker.leases import Fetch, Lease, fresh_tags, lease_of
 from aijobs.broker.presence import list_keys
@@ -47,8 +48,8 @@ class Channel(stock.Channel):
     QoS = QoS
     Message = Message
     # Of the class, so that transport options which say nothing of them leave them.
-    socket_timeout = 5.0
-    socket_connect_timeout = 2.0
+    socket_timeout = SOCKET_SECONDS
+    socket_connect_timeout = CONNECT_SECONDS
 
     _reused: Any = None
     _lease: Lease | None = None

@@ -8,6 +8,8 @@ one queue and never return each other's messages.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -187,6 +189,13 @@ class Session:
         return Session(session_id, self.prefix, self.lease)
 
 
+def session_id() -> str:
+    """What this process calls itself towards broker and store: it holds messages and executes jobs under this id."""
+    if not _ids:
+        _ids.append(secrets.token_hex(8))
+    return _ids[0]
+
+
 def reap(line: Line, session: Session, deadline: int) -> Iterator[str]:
     """Returns messages of lost sessions to the front of their queues, each counted as one more lost delivery.
 
@@ -239,3 +248,7 @@ def redelivered(text: bytes, count: Any) -> bytes:
 def _count(headers: Any) -> int:
     value = headers.get(DELIVERIES) if isinstance(headers, dict) else None
     return value if type(value) is int and value > 0 else 0
+
+
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)

@@ -23,7 +23,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from aijobs.errors import ConfigurationError
+from aijobs.store.connect import connection_pool, normalize
+from aijobs.store.line import Line
+from aijobs.store.values import ScriptCall
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +43,8 @@ _STOPPED = frozenset("Tt")
 class Entry:
     """A script to run on a Redis server every so many seconds."""
 
-    #: Where the server is; with `broker` as kombu reads it, else as the job store does.
-    url: str
-    #: The script's text.
-    script: str
-    keys: tuple[str, ...]
-    args: tuple[str | int | float, ...]
+    #: Its URL is one as kombu reads it when `broker` is given, else as the job store does.
+    call: ScriptCall
     #: How often, seconds.
     interval: float
     #: What kombu is told beside the address (`transport_options`, `ssl`), for a broker.
@@ -133,20 +134,18 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
     for told in json.loads(sys.stdin.buffer.readline() or b"[]"):
-        entry = Entry(**told)
+        entry = Entry(**{**told, "call": ScriptCall(**told["call"])})
         threading.Thread(target=_renew, args=(entry, parent), daemon=True).start()
     sys.stdin.buffer.read()
 
 
 def _renew(entry: Entry, parent: int) -> None:
-    from redis.exceptions import RedisError
-
-    line = None
+    line, call = None, entry.call
     while os.getppid() == parent:
         if not _is_stopped(parent):
             try:
                 line = line or _open(entry)
-                line.call("EVAL", entry.script, len(entry.keys), *entry.keys, *entry.args)
+                line.call("EVAL", call.script, len(call.keys), *call.keys, *call.arguments)
             except (RedisError, OSError) as error:
                 # Said once a minute would be enough, but the worker says more: its own thread has the same trouble.
                 logger.debug("Not renewed: %s", error)
@@ -154,15 +153,20 @@ def _renew(entry: Entry, parent: int) -> None:
     os._exit(0)
 
 
-def _open(entry: Entry) -> Any:
-    from aijobs.store.connect import connection_pool, normalize
-    from aijobs.store.line import Line
-
+def _open(entry: Entry) -> Line:
+    url = entry.call.url
     if entry.broker is None:
-        return Line(connection_pool(normalize(entry.url), max(0.4, entry.interval)))
+        return Line(connection_pool(normalize(url), max(0.4, entry.interval)))
+    return Line(_broker_pool(url, **entry.broker))
+
+
+def _broker_pool(url: str, transport_options: Mapping[str, Any], ssl: Any) -> Any:
     from kombu import Connection
 
-    return Line(Connection(entry.url, **entry.broker).channel().pool)
+    from aijobs.broker.connection import sentinel_options
+
+    options = {**transport_options, "sentinel_kwargs": sentinel_options(transport_options)}
+    return Connection(url, transport_options=options, ssl=ssl).channel().pool
 
 
 def _is_stopped(pid: int) -> bool:

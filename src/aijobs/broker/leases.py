@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import secrets
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,12 @@ from weakref import WeakSet
 from celery import Celery
 
 from aijobs.broker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS
-from aijobs.broker.held import FRONT, RENEW, Session, Side, lost_deliveries
+from aijobs.broker.held import FRONT, RENEW, Session, Side, lost_deliveries, session_id
 from aijobs.broker.keeper import Entry
 from aijobs.broker.renewal import UNAVAILABLE, Renewal
 from aijobs.settings import current
 from aijobs.store.line import Line
+from aijobs.store.values import ScriptCall
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -200,15 +200,8 @@ def lease_entries(app: Celery) -> list[Entry]:
     # Sentinels are several addresses of one broker; other lists name brokers that stand in for each other.
     brokers = [urls] if conf.broker_transport == SENTINEL_ALIAS else urls.split(";")
     told = {"transport_options": dict(options), "ssl": conf.broker_use_ssl}
-    words = (RENEW.text, session.keys, (session.id, session.lease), renewal_seconds())
-    return [Entry(url, *words, told) for url in brokers]
-
-
-def session_id() -> str:
-    """The id under which this process holds messages."""
-    if not _ids:
-        _ids.append(secrets.token_hex(8))
-    return _ids[0]
+    words = (RENEW.text, session.keys, (session.id, session.lease))
+    return [Entry(ScriptCall(url, *words), renewal_seconds(), told) for url in brokers]
 
 
 def renewal_seconds() -> float:
@@ -231,7 +224,6 @@ def fresh_tags(count: int) -> Iterator[str]:
 
 
 _leases: dict[Any, Lease] = {}
-_ids: list[str] = []
 _tags = itertools.count(1)
 
 
@@ -255,9 +247,4 @@ def _taken(waiting: deque[T]) -> list[T]:
     return [one for one in itertools.islice(taken, MOST_AT_ONCE) if one is not None]
 
 
-def _start_anew() -> None:
-    _leases.clear()
-    _ids.clear()
-
-
-os.register_at_fork(after_in_child=_start_anew)
+os.register_at_fork(after_in_child=_leases.clear)

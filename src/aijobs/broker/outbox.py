@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from bisect import bisect
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from kombu import Connection, Producer
 from kombu.transport import virtual
@@ -56,18 +56,13 @@ class Outbox:
 
     @classmethod
     def of(cls, runtime: Runtime) -> Outbox | None:
-        """The outbox of an app, or None when its broker is not the store's own server."""
-        url = plain_server_url(runtime.app.conf.broker_write_url)
-        if url is None:
-            return None
-        options = runtime.app.conf.broker_transport_options
-        return _outbox(
-            url,
-            runtime.store_url,
-            options.get("global_keyprefix", ""),
-            options.get("sep", "\x06\x16"),
-            tuple(options.get("priority_steps", (0, 3, 6, 9))),
-        )
+        """The outbox of an app, or None when its broker is not the store's own server.
+
+        As Celery's connections to the broker, it goes by the app's configuration at the time of the first submission.
+        """
+        if runtime not in _outboxes:
+            _outboxes[runtime] = _outbox(runtime)
+        return _outboxes[runtime]
 
     @property
     def producer(self) -> Producer:
@@ -87,11 +82,20 @@ class Outbox:
         return Message(self.prefix + key, dumps(body).encode(), self.database)
 
 
-@cache
-def _outbox(broker: str, store_url: str, prefix: str, separator: str, priorities: tuple[int, ...]) -> Outbox | None:
-    if not _one_server(broker, store_url):
+_outboxes: WeakKeyDictionary[Runtime, Outbox | None] = WeakKeyDictionary()
+
+
+def _outbox(runtime: Runtime) -> Outbox | None:
+    url = plain_server_url(runtime.app.conf.broker_write_url)
+    if url is None or not _one_server(url, runtime.store_url):
         return None
-    return Outbox(database_of(broker), prefix, separator, priorities)
+    options = runtime.app.conf.broker_transport_options
+    return Outbox(
+        database_of(url),
+        options.get("global_keyprefix", ""),
+        options.get("sep", "\x06\x16"),
+        tuple(options.get("priority_steps", (0, 3, 6, 9))),
+    )
 
 
 def can_push(options: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from kombu.transport import redis as stock
 
 from aijobs.broker.channel import Channel
+from aijobs.broker.connection import sentinel_options
 from aijobs.errors import ConfigurationError
 
 
@@ -22,6 +23,7 @@ class SentinelChannel(Channel, stock.SentinelChannel):
                 "The broker is a sentinel:// address, but broker_transport_options has no 'master_name': set it to the "
                 "name under which the sentinels know the Redis server, such as {'master_name': 'mymaster'}."
             )
+        self.sentinel_kwargs = sentinel_options(self.connection.client.transport_options)
         return super()._get_pool(asynchronous)
 
 

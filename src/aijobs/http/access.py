@@ -10,6 +10,8 @@ from fastapi import Depends, Request
 from fastapi.params import Depends as Dependency
 
 from aijobs.http.problems import FORBIDDEN, JOB_NOT_FOUND, Problem
+from aijobs.http.render import View, base_path
+from aijobs.http.schemas import PLAIN, WITH_ADMINS, Documents
 from aijobs.job import Job
 
 #: What a caller wants: `read` covers the job, its events and lists, `result` its result.
@@ -47,6 +49,11 @@ class Access:
         """Whether anybody can be an admin."""
         return self._admin is not None
 
+    @property
+    def documents(self) -> Documents:
+        """The shapes of jobs in OpenAPI."""
+        return WITH_ADMINS if self.has_admins else PLAIN
+
     def dependencies(self) -> list[Dependency]:
         """What routes need that ask who the caller is."""
         admin = [] if self._admin is None else [Depends(_remember_admin(Depends(self._admin)))]
@@ -62,6 +69,15 @@ class Access:
         """Whether the caller is an admin."""
         return bool(request.scope.get(_ADMIN, False))
 
+    def view(self, request: Request, depth: int) -> View:
+        """How the caller sees jobs.
+
+        Args:
+            request: of the caller.
+            depth: how many segments its path has below the router, see `base_path`.
+        """
+        return View(base_path(request, depth), self.is_admin(request))
+
     def sees_all(self, request: Request) -> bool:
         """Whether the caller sees the jobs of everybody."""
         return self._owner is None or self.is_admin(request)
@@ -70,7 +86,23 @@ class Access:
         """Whose jobs the caller sees; None means everybody's."""
         return None if self.sees_all(request) else self.owner(request)
 
-    def check_admin(self, request: Request) -> None:
+    def owner_asked_for(self, request: Request, owner: str | None) -> str | None:
+        """Whose jobs to list; None means everybody's.
+
+        Args:
+            request: of the caller.
+            owner: whose jobs the caller asked for, if anybody's in particular.
+
+        Raises:
+            Problem: 403 to others than admins, since a job does not show them whose it is.
+        """
+        if owner is None:
+            return self.owner_seen(request)
+        if not self.is_admin(request):
+            raise Problem(FORBIDDEN, "Leave owner out: only admins may choose whose jobs they list.")
+        return owner
+
+    async def check_admin(self, request: Request) -> None:
         """Lets an admin pass.
 
         Raises:
@@ -103,6 +135,10 @@ class Access:
         if not self.sees_all(request) and job.owner != self.owner(request):
             return False
         return await self._allows("read", request, job)
+
+    def decides_on_jobs(self, request: Request) -> bool:
+        """Whether single jobs of the caller may be ruled out."""
+        return self._authorize is not None and not self.is_admin(request)
 
     async def check(self, action: Action, request: Request, job: Job) -> None:
         """Lets an action on a visible job pass.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
 
 from pydantic_core import to_json
 
+from aijobs._deadsearch import DeadLetterFilter
 from aijobs.http.problems import INVALID_CURSOR, Problem
 from aijobs.store.values import JobFilter, Position
 
@@ -16,7 +20,7 @@ _SIGNATURE_BYTES = 16
 _TIME_BYTES = 8
 
 
-def write_cursor(secret: bytes, where: JobFilter, position: Position) -> str:
+def write_cursor(secret: bytes, where: JobFilter | DeadLetterFilter, position: Position) -> str:
     """The cursor for the page after a position.
 
     Args:
@@ -28,7 +32,7 @@ def write_cursor(secret: bytes, where: JobFilter, position: Position) -> str:
     return urlsafe_b64encode(_sign(secret, where, place) + place).decode().rstrip("=")
 
 
-def read_cursor(secret: bytes, where: JobFilter, cursor: str) -> Position:
+def read_cursor(secret: bytes, where: JobFilter | DeadLetterFilter, cursor: str) -> Position:
     """The position in a cursor.
 
     Raises:
@@ -50,13 +54,19 @@ def _decode(cursor: str) -> bytes:
         raise _refusal() from None
 
 
-def _sign(secret: bytes, where: JobFilter, place: bytes) -> bytes:
+def _sign(secret: bytes, where: JobFilter | DeadLetterFilter, place: bytes) -> bytes:
     return hmac.digest(secret, to_json(_bound(where)) + b"\n" + place, "sha256")[:_SIGNATURE_BYTES]
 
 
-def _bound(where: JobFilter) -> Sequence[object]:
-    times = [time and time.timestamp() for time in (where.created_after, where.created_before)]
-    return where.owner, where.task, sorted(where.statuses), where.batch_id, *times
+def _bound(where: JobFilter | DeadLetterFilter) -> Sequence[object]:
+    return type(where).__name__, *(_plain(getattr(where, one.name)) for one in fields(where))
+
+
+def _plain(value: Any) -> Any:
+    """A part of a filter in the same form each time."""
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return sorted(value) if isinstance(value, frozenset) else value
 
 
 def _refusal() -> Problem:

@@ -9,10 +9,10 @@ from fastapi import Request
 from starlette.responses import Response
 
 from aijobs.http import docs
-from aijobs.http.feed import JobFeed, last_event_id
+from aijobs.http.channel import Channels
+from aijobs.http.feed import Feed, JobSubject, last_event_id
 from aijobs.http.operations import Operation
 from aijobs.http.problems import MEDIA_TYPE
-from aijobs.http.render import base_path
 from aijobs.http.schemas import JobProblem
 from aijobs.http.service import JobId, JobService, deadline
 from aijobs.http.sse import EventStream, StreamLimits
@@ -29,10 +29,12 @@ class Events:
     def __init__(self, service: JobService, limits: StreamLimits) -> None:
         self._service = service
         self._limits = limits
+        self._channels = Channels(limits.ping_seconds)
 
     def operations(self) -> Iterator[Operation]:
         """The one operation."""
-        yield Operation("events", "GET", "/{job_id}/events", self.events, _stream_docs())
+        described = stream_docs("Follow a job", docs.STREAM, docs.problems(400, 403, 404, 503))
+        yield Operation("events", "GET", "/{job_id}/events", self.events, described)
 
     async def events(self, request: Request, job_id: JobId) -> Response:
         """What happens to the job, as server-sent events, until its end."""
@@ -41,7 +43,8 @@ class Events:
             job = await self._service.visible(request, job_id)
         if after is not None and job.finished and after >= job.seq:
             return Response(status_code=204)
-        feed = JobFeed(self._service.store, job.id, base_path(request, 2), after, self._limits.ping_seconds)
+        view = self._service.access.view(request, 2)
+        feed = Feed(self._channels, JobSubject(self._service.store, job.id), job, view, after)
         return EventStream(feed.encoded, self._limits)
 
 
@@ -51,15 +54,21 @@ class _ProblemsOnly(Response):
     media_type = MEDIA_TYPE
 
 
-def _stream_docs() -> dict[str, Any]:
-    # FastAPI describes problems under the media type of the route's response class. This route, whose other responses
-    # are no JSON, is therefore the one that brings their schema into the document.
-    not_found = {**docs.problems(404)[404], "model": JobProblem}
+def stream_docs(summary: str, stream: docs.Responses, problems: docs.Responses) -> dict[str, Any]:
+    """What FastAPI is told of a route that streams.
+
+    Args:
+        summary: a line.
+        stream: the response that is one.
+        problems: the others; 404 is among them.
+    """
+    # FastAPI describes problems under the media type of the route's response class. These routes, whose other responses
+    # are no JSON, are therefore the ones that bring their schema into the document.
     return {
-        "summary": "Follow a job",
+        "summary": summary,
         "status_code": 204,
         "response_class": _ProblemsOnly,
         "response_description": "The client has seen the end.",
-        "responses": {**docs.STREAM, **docs.problems(400, 403, 503), 404: not_found},
+        "responses": {**stream, **problems, 404: {**problems[404], "model": JobProblem}},
         "openapi_extra": {"parameters": docs.EVENT_PARAMETERS},
     }

@@ -1,22 +1,28 @@
-"""A job's event stream as server-sent events: nothing lost, nothing twice, in order."""
+"""What one client sees of a subject's events: nothing lost, nothing twice, in order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from fastapi import Request
+from typing_extensions import override
 
 from aijobs.errors import StoreUnavailable
+from aijobs.http.channel import Channel, Channels, End, Entry, Record, Subject, read
 from aijobs.http.problems import INVALID_EVENT_ID, Problem
-from aijobs.http.render import job_json
-from aijobs.http.sse import PING, event
+from aijobs.http.render import View, job_json
+from aijobs.http.sse import PING
+from aijobs.http.sse import event as encode
 from aijobs.job import EventType, Job, JobEvent
 from aijobs.store.base import JobStore, Wait
 
 #: So many events are read at a time.
 BATCH = 100
+#: About so many bytes are handed over at a time, which is what a client that does not read may hold back.
+CHUNK_BYTES = 65_536
 
 _EVENT_ID = re.compile(r"[0-9]{1,15}", re.ASCII)
 
@@ -29,7 +35,12 @@ def last_event_id(request: Request) -> int | None:
     Raises:
         Problem: no event can have this id.
     """
-    given = request.headers.getlist("last-event-id") or request.query_params.getlist("starting_after")
+    header = _event_id(request.headers.getlist("last-event-id"))
+    parameter = _event_id(request.query_params.getlist("starting_after"))
+    return parameter if header is None else header
+
+
+def _event_id(given: Sequence[str]) -> int | None:
     if not any(given):
         return None
     if len(given) > 1 or not _EVENT_ID.fullmatch(given[0]):
@@ -37,91 +48,123 @@ def last_event_id(request: Request) -> int | None:
     return int(given[0])
 
 
-class JobFeed:
-    """Reads one job's events as long as there are some to come.
+class JobSubject(Subject[Job, JobEvent]):
+    """A job, as streams tell of it.
 
     Args:
         store: which holds the job.
         job_id: of a job that was there a moment ago.
-        base: the router's path, for the job's `urls`.
-        after: the `seq` of the last event that the client has; None to begin with a snapshot.
-        ping_seconds: how long to wait for news at a time.
     """
 
-    def __init__(self, store: JobStore, job_id: str, base: str, after: int | None, ping_seconds: float) -> None:
+    def __init__(self, store: JobStore, job_id: str) -> None:
         self._store = store
-        self._id = job_id
-        self._base = base
-        self._after = after
-        self._ping_seconds = ping_seconds
+        self.id = job_id
+
+    @override
+    def watch(self) -> AbstractAsyncContextManager[Wait]:
+        return self._store.watch(self.id)
+
+    @override
+    async def record(self) -> Job | None:
+        return await self._store.run_async(self._store.get(self.id))
+
+    @override
+    async def events(self, after: int) -> Sequence[JobEvent]:
+        return await self._store.run_async(self._store.events(self.id, after, BATCH, CHUNK_BYTES))
+
+    @override
+    def may_end(self, event: JobEvent) -> bool:
+        return event.type is EventType.COMPLETED
+
+    @override
+    def encode(self, event: JobEvent) -> bytes:
+        # The end of a run that another one followed is a status like others.
+        kind = EventType.STATUS if event.type is EventType.COMPLETED else event.type
+        return encode(kind, event.seq, {"seq": event.seq, "job_id": self.id, **event.data})
+
+    @override
+    def snapshot(self, record: Job, seq: int, view: View, *, gap: bool = False) -> bytes:
+        return encode("stream.gap" if gap else "job.snapshot", seq, job_json(record, view, {"seq": seq}))
+
+    @override
+    def end(self, record: Job, view: View) -> bytes:
+        return encode(EventType.COMPLETED, record.seq, job_json(record, view, {"seq": record.seq}))
+
+
+class Feed:
+    """What one client is sent.
+
+    Where it is, is the number of the last event that it was given: what comes next is taken from what the channel has
+    read lately or, for one who is late, from the store.
+
+    Args:
+        channels: of the router.
+        subject: what the client follows.
+        record: of the subject, as it was a moment ago.
+        view: as the subject wants it to show the record.
+        after: the number of the last event that the client has; None to begin with a snapshot.
+    """
+
+    def __init__(
+        self, channels: Channels, subject: Subject[Any, Any], record: Record, view: Hashable, after: int | None
+    ) -> None:
+        self._channels = channels
+        self._subject = subject
+        self._view = view
+        self._record = record
+        self._after = after or 0
+        self._begins_with_record = after is None or after > record.seq
         self._ended = False
 
     async def encoded(self) -> AsyncGenerator[bytes]:
-        """The events, encoded; it ends with the job, with its record, or when the store does not answer."""
+        """The events, encoded; it ends with the subject, with its record, or when the store does not answer."""
+        if self._begins_with_record:
+            yield self._show(self._record, gap=self._after > 0)
+        if self._ended:
+            return
         try:
-            # Listening begins before the first look, so nothing can happen unseen in between.
-            async with self._store.watch(self._id) as wait, aclosing(self._follow(wait)) as chunks:
-                async for chunk in chunks:
+            async with self._channels.joined(self._subject, self._record.seq) as channel:
+                while (chunk := await self._next(channel)) is not None:
                     yield chunk
         except StoreUnavailable:
             # The client comes back and goes on where it was.
             return
 
-    async def _follow(self, wait: Wait) -> AsyncGenerator[bytes]:
-        newest = None
-        if self._after is None:
-            yield await self._snapshot("job.snapshot")
-        else:
-            newest = await self._newest()
+    async def _next(self, channel: Channel) -> bytes | None:
         while not self._ended:
-            events = await self._store.run_async(self._store.events(self._id, self._after or 0, BATCH))
-            if self._misses(events, newest):
-                yield await self._snapshot("stream.gap")
-            elif events:
-                yield await self._encode(events)
-            elif not await wait(self._ping_seconds):
-                yield PING
-                newest = await self._newest()
-                continue
-            newest = None
-
-    def _misses(self, events: Sequence[JobEvent], newest: int | None) -> bool:
-        """Whether the event after the last one sent is there no more, or that one was of a history that was lost."""
-        after = self._after or 0
-        return events[0].seq != after + 1 if events else newest is not None and newest != after
-
-    async def _newest(self) -> int | None:
-        job = await self._job()
-        return None if job is None else job.seq
-
-    async def _job(self) -> Job | None:
-        """The record; without one there is nothing more to tell."""
-        job = await self._store.run_async(self._store.get(self._id))
-        self._ended = self._ended or job is None
-        return job
-
-    async def _snapshot(self, kind: str) -> bytes:
-        job = await self._job()
-        if job is None:
-            return b""
-        # A finished job's newest event is its end, which is still to be sent.
-        self._after = job.seq - 1 if job.finished else job.seq
-        snapshot = self._show(kind, self._after, job)
-        return snapshot + self._complete(job.seq, job) if job.finished else snapshot
-
-    async def _encode(self, events: Sequence[JobEvent]) -> bytes:
-        chunks = []
-        for one in events:
-            self._after = one.seq
-            if one.type is EventType.COMPLETED and (job := await self._job()) is not None and job.finished:
-                chunks.append(self._complete(one.seq, job))
+            entries = channel.after(self._after)
+            if entries is None:
+                return await self._catch_up(channel)
+            if entries:
+                return self._take(entries)
+            if channel.over:
                 break
-            chunks.append(event(one.type, one.seq, {"seq": one.seq, "job_id": self._id, **one.data}))
+            if not await channel.news():
+                return PING
+        return None
+
+    async def _catch_up(self, channel: Channel) -> bytes | None:
+        entries = await read(self._subject, self._after)
+        if entries and entries[0].seq == self._after + 1:
+            return self._take(entries)
+        record = await self._subject.record()
+        # A store that was set back begins anew for everybody, once the channel has noticed.
+        return None if record is None or record.seq < channel.newest else self._show(record, gap=True)
+
+    def _take(self, entries: Sequence[Entry]) -> bytes:
+        chunks, size = [], 0
+        for one in entries:
+            chunks.append(one.seen(self._view))
+            size += len(chunks[-1])
+            self._after, self._ended = one.seq, one.end is not None
+            if size >= CHUNK_BYTES:
+                break
         return b"".join(chunks)
 
-    def _complete(self, seq: int, job: Job) -> bytes:
-        self._ended = True
-        return self._show(EventType.COMPLETED, seq, job)
-
-    def _show(self, kind: str, seq: int, job: Job) -> bytes:
-        return event(kind, seq, job_json(job, self._base, {"seq": seq}))
+    def _show(self, record: Record, *, gap: bool) -> bytes:
+        # A finished record's newest event is its end, which is still to be sent.
+        self._after = record.seq - 1 if record.finished else record.seq
+        shown = self._subject.snapshot(record, self._after, self._view, gap=gap)
+        if not record.finished:
+            return shown
+        return shown + self._take([Entry(record.seq, b"", End(self._subject, record))])

@@ -52,12 +52,16 @@ class HealthCheck:
             "detail": self._advice(silent, workers),
         }
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether it is time to look for missing workers."""
+        return time.monotonic() - self._looked_at >= COMPLAINT_SECONDS
+
     async def complain_of_missing_workers(self) -> None:
         """Warns, at most once a minute, when no worker is there to run what was just submitted."""
-        now = time.monotonic()
-        if now - self._looked_at < COMPLAINT_SECONDS:
+        if not self.looks_again:
             return
-        self._looked_at = now
+        self._looked_at = time.monotonic()
         if await self._workers() == 0:
             logger.warning("A job was submitted, but nobody may run it. %s", self._advice([], 0))
 

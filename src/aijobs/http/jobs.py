@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -22,16 +23,14 @@ from aijobs.http.problems import (
     Problem,
 )
 from aijobs.http.render import (
-    base_path,
-    job_json,
     job_response,
-    json_bytes,
     json_response,
+    page_json,
     result_response,
     retry_after,
 )
-from aijobs.http.schemas import JobDocument, JobPage
 from aijobs.http.service import JobId, JobService, deadline
+from aijobs.http.waiting import applied, is_up_to_date, seconds_to_wait
 from aijobs.job import Job, JobStatus
 
 Children = Annotated[
@@ -54,19 +53,24 @@ class Jobs:
 
     def operations(self) -> Iterator[Operation]:
         """The operations; the list comes first."""
-        listed = describe("List jobs", "A page of jobs.", JobPage, docs.problems(400, 403, 422, 503))
+        documents = self._service.access.documents
+        listed = describe("List jobs", "A page of jobs.", documents.page, docs.problems(400, 403, 422, 503))
         yield Operation("list", "GET", "/", self.list, listed, has_head=True)
-        yield Operation("get", "GET", "/{job_id}", self.get, _read_docs(), has_head=True)
+        yield Operation("get", "GET", "/{job_id}", self.get, _read_docs(documents.job), has_head=True)
         yield Operation("result", "GET", "/{job_id}/result", self.result, _result_docs(), has_head=True)
-        cancelled = _cancel_docs(self._finished_cancel_status)
+        cancelled = _cancel_docs(documents.job, self._finished_cancel_status)
         yield Operation("delete", "DELETE", "/{job_id}", self.cancel, cancelled)
         yield Operation("cancel", "POST", "/{job_id}/cancel", self.cancel, cancelled)
 
     async def get(self, request: Request, job_id: JobId) -> Response:
-        """The job's current state. Ask again after `Retry-After` seconds, or follow its events."""
-        async with deadline():
-            job = await self._service.visible(request, job_id)
-        return job_response(request, job, base_path(request, 1))
+        """The job's current state. Ask again after `Retry-After` seconds, wait for news, or follow its events."""
+        seconds = seconds_to_wait(request)
+        known = await self._read(request, job_id)
+        job = known
+        if seconds and not known.finished and is_up_to_date(request, known):
+            look, waiting = partial(self._read, request, job_id), self._service.waiting
+            job = await waiting.hold(request, job_id, seconds, look, lambda now: now.rev != known.rev)
+        return job_response(request, job, self._service.access.view(request, 1), headers=applied(seconds))
 
     async def result(self, request: Request, job_id: JobId) -> Response:
         """The bare result, however large it is."""
@@ -82,13 +86,14 @@ class Jobs:
         """The caller's jobs, newest first, a page at a time."""
         service = self._service
         async with deadline():
-            where = query.filter(service.access.owner_seen(request), service.tasks.values())
+            owner = service.access.owner_asked_for(request, query.owner)
+            where = query.filter(owner, service.tasks.values())
             secret = await service.signing_secret()
             after = None if query.cursor is None else read_cursor(secret, where, query.cursor)
             page = await service.store.run_async(service.store.list(where, query.limit, after))
             jobs = [job for job in page.jobs if await service.access.may_read(request, job)]
         cursor = None if page.next is None else write_cursor(secret, where, page.next)
-        return json_response(_page(jobs, base_path(request, 0), cursor))
+        return json_response(page_json(jobs, service.access.view(request, 0), cursor))
 
     async def cancel(self, request: Request, job_id: JobId, children: Children = False) -> Response:
         """Revokes a queued job at once (200) and asks a running one to stop (202)."""
@@ -102,8 +107,12 @@ class Jobs:
             if change.status in (JobStatus.SUCCESS, JobStatus.FAILED) and not children:
                 raise _finished(change.status, self._finished_cancel_status)
             job = await service.visible(request, job_id)
-        base = base_path(request, 1 if request.method == "DELETE" else 2)
-        return job_response(request, job, base, status=202 if change.status is JobStatus.RUNNING else 200)
+        view = service.access.view(request, 1 if request.method == "DELETE" else 2)
+        return job_response(request, job, view, status=202 if change.status is JobStatus.RUNNING else 200)
+
+    async def _read(self, request: Request, job_id: str) -> Job:
+        async with deadline():
+            return await self._service.visible(request, job_id)
 
     async def _result(self, job: Job) -> bytes:
         if job.result_json is not None:
@@ -115,9 +124,10 @@ class Jobs:
         return b"null" if text is None else text
 
 
-def _read_docs() -> dict[str, Any]:
-    responses = {200: {"headers": docs.JOB_HEADERS}, **docs.problems(304, 403, 404, 503)}
-    return describe("Get a job", "The job.", JobDocument, responses)
+def _read_docs(document: Any) -> dict[str, Any]:
+    responses = {200: {"headers": docs.WAITING_HEADERS}, **docs.problems(304, 403, 404, 503)}
+    parameters = {"parameters": [docs.WAIT_PARAMETER]}
+    return describe("Get a job", "The job.", document, responses, openapi_extra=parameters)
 
 
 def _result_docs() -> dict[str, Any]:
@@ -125,14 +135,14 @@ def _result_docs() -> dict[str, Any]:
     return describe("Get a job's result", "The result.", Any, responses)
 
 
-def _cancel_docs(finished_status: int) -> dict[str, Any]:
-    stopping: dict[str, Any] = {"description": "A running job is asked to stop.", "model": JobDocument}
+def _cancel_docs(document: Any, finished_status: int) -> dict[str, Any]:
+    stopping: dict[str, Any] = {"description": "A running job is asked to stop.", "model": document}
     responses = {
         200: {"headers": docs.JOB_HEADERS},
         202: {**stopping, "headers": docs.JOB_HEADERS},
-        **docs.problems(403, 404, 503, **{f"_{finished_status}": "The job has finished."}),
+        **docs.problems(403, 404, 422, 503, **{f"_{finished_status}": "The job has finished."}),
     }
-    return describe("Cancel a job", "The job, revoked.", JobDocument, responses)
+    return describe("Cancel a job", "The job, revoked.", document, responses)
 
 
 def _no_result(job: Job) -> Problem:
@@ -145,9 +155,3 @@ def _no_result(job: Job) -> Problem:
 
 def _finished(status: JobStatus, code: int) -> Problem:
     return Problem(JOB_FINISHED, f"The job has finished with {status}, so it cannot be cancelled.", status=code)
-
-
-def _page(jobs: list[Job], base: str, cursor: str | None) -> bytes:
-    listed = b",".join(job_json(job, base) for job in jobs)
-    rest = json_bytes({"next_cursor": cursor, "has_more": cursor is not None})
-    return b'{"jobs":[' + listed + b"]," + rest[1:]

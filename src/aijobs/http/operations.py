@@ -27,6 +27,8 @@ class Operation:
     has_head: bool = False
     #: Whether it is for admins only.
     for_admins: bool = False
+    #: What the body may have at most, when that is not what the router says.
+    max_body_bytes: int | None = None
 
 
 class Endpoints(Protocol):

@@ -48,6 +48,7 @@ class ProblemType:
 
 
 JOB_NOT_FOUND = ProblemType("job-not-found", 404, "Job not found")
+BATCH_NOT_FOUND = ProblemType("batch-not-found", 404, "Batch not found")
 TASK_NOT_FOUND = ProblemType("task-not-found", 404, "Task not found")
 ROUTE_NOT_FOUND = ProblemType("route-not-found", 404, "Route not found")
 METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "Method not allowed")
@@ -55,7 +56,11 @@ FORBIDDEN = ProblemType("forbidden", 403, "Not allowed")
 INVALID_JSON = ProblemType("invalid-json", 400, "The body is not valid JSON")
 INVALID_REQUEST = ProblemType("invalid-request", 422, "The request is not valid")
 BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The body is too large")
-UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "The body is not declared as JSON")
+UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "The body has the wrong media type")
+INVALID_FORM = ProblemType("invalid-form", 400, "The body is not a valid form")
+UPLOAD_TIMEOUT = ProblemType("upload-timeout", 408, "The body took too long to arrive")
+FILE_TOO_LARGE = ProblemType("file-too-large", 413, "The file is too large")
+UNSUPPORTED_FILE = ProblemType("unsupported-file", 415, "Files like this are not taken")
 INVALID_CURSOR = ProblemType("invalid-cursor", 400, "The cursor is not valid")
 INVALID_EVENT_ID = ProblemType("invalid-event-id", 400, "The event id is not valid")
 INVALID_IDEMPOTENCY_KEY = ProblemType("invalid-idempotency-key", 400, "The Idempotency-Key header is not valid")
@@ -63,9 +68,12 @@ IDEMPOTENCY_CONFLICT = ProblemType("idempotency-conflict", 422, "The idempotency
 JOB_NOT_FINISHED = ProblemType("job-not-finished", 409, "The job has not finished")
 JOB_WITHOUT_RESULT = ProblemType("job-without-result", 409, "The job ended without a result")
 JOB_FINISHED = ProblemType("job-finished", 409, "The job has finished")
+JOB_NOT_RETRYABLE = ProblemType("job-not-retryable", 409, "The job cannot be run again")
+ARGUMENTS_GONE = ProblemType("arguments-gone", 410, "The job's arguments are gone")
 RESULT_EXPIRED = ProblemType("result-expired", 410, "The result has expired")
 STORE_UNAVAILABLE = ProblemType("store-unavailable", 503, "The job store does not answer")
 PUBLISH_FAILED = ProblemType("publish-failed", 503, "The broker did not take the job")
+FILES_UNAVAILABLE = ProblemType("files-unavailable", 503, "The file store does not work")
 UNHEALTHY = ProblemType("unhealthy", 503, "Not healthy")
 
 
@@ -96,12 +104,14 @@ class Problem(HTTPException):
 
 def problem_response(error: Exception) -> Response | None:
     """The response for an error; None when it is none that a client has caused or should hear of."""
-    if isinstance(error, RequestValidationError):
-        return _render(validation_problem(error.errors(), error.body))
-    if isinstance(error, AijobsError):
-        known = _known(error)
-        return None if known is None else _render(known)
-    return _render(error) if isinstance(error, HTTPException) else None
+    found = _exception_for(error)
+    return None if found is None else _render(found)
+
+
+def problem_members(error: Exception) -> dict[str, Any] | None:
+    """The same as the members of a JSON object, for an error that is one among several answers."""
+    found = _exception_for(error)
+    return None if found is None else _members(found)
 
 
 def validation_problem(errors: Sequence[Mapping[str, Any]], body: Any = None) -> Problem:
@@ -116,6 +126,14 @@ def validation_problem(errors: Sequence[Mapping[str, Any]], body: Any = None) ->
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
     detail = f"{first.get('pointer') or first.get('parameter')}: {first['detail']}{more}"
     return Problem(INVALID_REQUEST, detail, members={"errors": faults})
+
+
+def _exception_for(error: Exception) -> HTTPException | None:
+    if isinstance(error, RequestValidationError):
+        return validation_problem(error.errors(), error.body)
+    if isinstance(error, AijobsError):
+        return _known(error)
+    return error if isinstance(error, HTTPException) else None
 
 
 def _known(error: AijobsError) -> Problem | None:

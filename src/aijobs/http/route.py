@@ -45,6 +45,8 @@ class ProblemRoute(APIRoute):
     """
 
     max_body_bytes: ClassVar[int]
+    #: What can be read below the router at paths that look like a job's.
+    written_out: ClassVar[set[str]]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, between a strict request and a translated error."""
@@ -67,9 +69,12 @@ class ProblemRoute(APIRoute):
         if scope.get("method") not in (self.methods or ()):
             return Match.NONE, {}
         match, child_scope = super().matches(scope)
-        if match is not Match.FULL or _overlooks_line_feed(scope["path"], child_scope["path_params"]):
+        if match is not Match.FULL or self._is_mistaken(scope["path"], child_scope["path_params"]):
             return Match.NONE, {}
         return match, child_scope
+
+    def _is_mistaken(self, path: str, params: Mapping[str, Any]) -> bool:
+        return params.get("job_id") in self.written_out or _overlooks_line_feed(path, params)
 
 
 class FallbackRoute(ProblemRoute):
@@ -97,5 +102,12 @@ def _is_whole_path(scope: Scope, params: Mapping[str, Any]) -> bool:
 
 def route_classes(max_body_bytes: int) -> tuple[type[ProblemRoute], type[FallbackRoute]]:
     """The two route classes of one router."""
-    bounds = {"max_body_bytes": max_body_bytes}
-    return type("JobRoute", (ProblemRoute,), bounds), type("JobFallbackRoute", (FallbackRoute,), bounds)
+    known = {"max_body_bytes": max_body_bytes, "written_out": set[str]()}
+    return type("JobRoute", (ProblemRoute,), known), type("JobFallbackRoute", (FallbackRoute,), known)
+
+
+def with_bound(route_class: type[ProblemRoute], max_body_bytes: int | None) -> type[ProblemRoute]:
+    """The same route class with another bound of the body; the class itself without one."""
+    if max_body_bytes is None:
+        return route_class
+    return type(route_class.__name__, (route_class,), {"max_body_bytes": max_body_bytes})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_model
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from typing_extensions import TypeAliasType, TypedDict
 
 from aijobs.job import ErrorCode, JobStatus
 
+_FEWER = "May be fewer than asked for even when there are more."
 _EXAMPLE_ID = "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10"
+_EXAMPLE_PATH = f"/jobs/{_EXAMPLE_ID}"
 
 
 class _Shape(BaseModel):
@@ -17,23 +23,29 @@ class _Shape(BaseModel):
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
 
+#: A name, so that clients which are made from the document have one class for it and not one for each task.
+JobMetadata = TypeAliasType("JobMetadata", dict[str, str])
+
+
 class JobProgress(_Shape):
     """How far a job has come, in its own units."""
 
-    current: float | None = Field(None, description="Units done so far.")
-    total: float | None = Field(None, description="Units in all, when known.")
+    current: float | None = Field(None, description="Units done so far.", examples=[40])
+    total: float | None = Field(None, description="Units in all, when known.", examples=[100])
     unit: str | None = Field(None, description="What is counted.", examples=["documents"])
     step: str | None = Field(None, description="The step that runs now.", examples=["embed"])
-    message: str | None = Field(None, description="A line for people.")
-    rate: float | None = Field(None, description="Units per second, smoothed.")
-    eta_seconds: float | None = Field(None, description="Seconds until `total` is reached at that rate.")
+    message: str | None = Field(None, description="A line for people.", examples=["Chapter 3"])
+    rate: float | None = Field(None, description="Units per second, smoothed.", examples=[4.2])
+    eta_seconds: float | None = Field(
+        None, description="Seconds until `total` is reached at that rate.", examples=[14.3]
+    )
 
 
 class JobFailure(_Shape):
     """What went wrong in an attempt."""
 
     code: ErrorCode
-    message: str = Field(description="For people.")
+    message: str = Field(description="For people.", examples=["ValueError: The page is empty"])
     retryable: bool = Field(description="Whether submitting the job again may end better.")
     attempt: int = Field(description="The attempt it happened in; 0 when the job never started.")
 
@@ -41,17 +53,17 @@ class JobFailure(_Shape):
 class JobMetrics(_Shape):
     """What the job took."""
 
-    queue_seconds: float | None = Field(None, description="From creation to the first start.")
-    run_seconds: float | None = Field(None, description="The newest attempt, once it has ended.")
+    queue_seconds: float | None = Field(None, description="From creation to the first start.", examples=[0.4])
+    run_seconds: float | None = Field(None, description="The newest attempt, once it has ended.", examples=[8.1])
 
 
 class JobUrls(_Shape):
     """Where to go on."""
 
-    self: str
-    events: str
-    result: str
-    cancel: str
+    self: str = Field(examples=[_EXAMPLE_PATH])
+    events: str = Field(examples=[f"{_EXAMPLE_PATH}/events"])
+    result: str = Field(examples=[f"{_EXAMPLE_PATH}/result"])
+    cancel: str = Field(examples=[f"{_EXAMPLE_PATH}/cancel"])
 
 
 class JobDocument(_Shape):
@@ -60,14 +72,14 @@ class JobDocument(_Shape):
     job_id: str = Field(description="Also the Celery task id.", examples=[_EXAMPLE_ID])
     task: str = Field(description="The registered name of the task.", examples=["app.tasks.embed"])
     status: JobStatus = Field(description="The set is closed; reasons are in `error.code`.", examples=["running"])
-    batch_id: str | None = None
-    metadata: dict[str, str] = {}
-    rev: int = Field(description="Goes up by one with each change.")
+    batch_id: str | None = Field(None, examples=["7c7e6a3e-1f0b-4f7a-8d3e-2f6d1a9b5c4d"])
+    metadata: JobMetadata = {}
+    rev: int = Field(description="Goes up by one with each change.", examples=[7])
     progress: float | None = Field(None, ge=0, le=1, description="0.0–1.0, when it can be told.", examples=[0.4])
     progress_detail: JobProgress | None = None
-    queue_position: int | None = Field(None, description="Approximate, and only while queued.")
+    queue_position: int | None = Field(None, description="Approximate, and only while queued.", examples=[3])
     attempt: int = Field(description="Starts so far.")
-    max_attempts: int | None = None
+    max_attempts: int | None = Field(None, examples=[4])
     error: JobFailure | None = None
     created_at: datetime
     scheduled_at: datetime | None = Field(None, description="When a delayed or retrying job is due.")
@@ -80,12 +92,93 @@ class JobDocument(_Shape):
     result: Any = Field(None, description="Null until the job succeeds, and when it is too large: see `urls.result`.")
 
 
-class JobPage(_Shape):
-    """Some jobs, newest first."""
+class JobArguments(TypedDict):
+    """What a job's task is called with, by position and by name."""
 
-    jobs: list[JobDocument] = Field(description="May be fewer than asked for even when there are more.")
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+class JobRun(_Shape):
+    """How an earlier run of a job ended, before it was run again."""
+
+    status: JobStatus
+    error: JobFailure | None = None
+    attempts: int = Field(description="Starts in that run.")
+    completed_at: datetime
+
+
+class AdminJobDocument(JobDocument):
+    """One job at one moment, of which admins see more. Times are RFC 3339 in UTC."""
+
+    owner: str | None = Field(None, description="For admins: whom it belongs to.")
+    queue: str | None = Field(None, description="For admins: where it was sent.")
+    worker: str | None = Field(None, description="For admins: who runs, or ran, the newest attempt.")
+    history: list[JobRun] = Field([], description="For admins: how the runs before this one ended, oldest first.")
+    arguments: JobArguments | None = Field(
+        None, description="For admins, of a single job: its arguments; null when they were not kept."
+    )
+    traceback: str | None = Field(None, description="For admins, of a single job: the end of the newest traceback.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What only admins see is not there for others."""
+        shown = handler(schema)
+        members = handler.resolve_ref_schema(shown)
+        members["required"] = [name for name in members["required"] if name not in _FOR_ADMINS]
+        return shown
+
+
+_FOR_ADMINS = AdminJobDocument.__annotations__.keys()
+
+
+class _Page(_Shape):
     next_cursor: str | None = Field(description="For `cursor` of the next request with the same filters.")
     has_more: bool
+
+
+class JobPage(_Page):
+    """Some jobs, newest first."""
+
+    jobs: list[JobDocument] = Field(description=_FEWER)
+
+
+class AdminJobPage(_Page):
+    """Some jobs, newest first, of which admins see more."""
+
+    jobs: list[AdminJobDocument] = Field(description=_FEWER)
+
+
+class RetryReport(_Page):
+    """What became of the dead letters that matched."""
+
+    matched: int
+    replayed: int = Field(description="Run again, or fit for it in a dry run.")
+    refused: dict[str, str] = Field(description="Why others were not, by job.")
+
+
+class PurgeReport(_Page):
+    """What became of the dead letters that matched."""
+
+    purged: int = Field(description="Removed, or to be removed in a dry run.")
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The shapes in which a router shows jobs."""
+
+    job: type[JobDocument]
+    page: type[JobPage | AdminJobPage]
+
+    @property
+    def files(self) -> type[FileBatch | AdminFileBatch]:
+        """What became of several files."""
+        return FileBatch if self.job is JobDocument else AdminFileBatch
+
+
+#: When nobody can be an admin, and when somebody can.
+PLAIN = Documents(JobDocument, JobPage)
+WITH_ADMINS = Documents(AdminJobDocument, AdminJobPage)
 
 
 class StatusCounts(_Shape):
@@ -145,17 +238,37 @@ class JobProblem(BaseModel):
     errors: list[RequestFault] | None = Field(None, description="Each fault of an invalid request.")
 
 
-def submission_document(title: str, module: str, result: Any) -> type[JobDocument]:
+class FileBatch(_Shape):
+    """What became of several files, each of which is a job or was refused."""
+
+    jobs: list[JobDocument | JobProblem] = Field(description="In the order of the files.")
+    accepted: int
+    refused: int
+
+
+class AdminFileBatch(_Shape):
+    """What became of several files, each of which is a job, of which admins see more, or was refused."""
+
+    jobs: list[AdminJobDocument | JobProblem] = Field(description="In the order of the files.")
+    accepted: int
+    refused: int
+
+
+def submission_document(document: type[JobDocument], title: str, module: str, result: Any) -> type[JobDocument]:
     """A job as its submission is answered, with the type of its result.
 
     Args:
+        document: the shape of the router's jobs.
         title: of the task.
         module: of the task, which keeps equal titles of two apps apart.
         result: annotation of its result.
     """
     typed: Any = (result | None, Field(None, description=JobDocument.model_fields["result"].description))
-    message: Any = (str, Field(description="For people."))
-    status_url: Any = (str, Field(description="Where to ask for the job; also in Location."))
+    message: Any = (str, Field(description="For people.", examples=["The job was accepted."]))
+    where = "Where to ask for the job; also in Location."
+    status_url: Any = (str, Field(description=where, examples=[_EXAMPLE_PATH]))
+    # Two routers of an app may show jobs of one task in different shapes.
+    kind = document.__name__.removesuffix("JobDocument")
     return create_model(
-        f"{title}Job", __base__=JobDocument, __module__=module, message=message, status_url=status_url, result=typed
+        f"{kind}{title}Job", __base__=document, __module__=module, message=message, status_url=status_url, result=typed
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Annotated, Any
 
 from fastapi import Path, Request
@@ -13,6 +15,7 @@ from fastapi import Path, Request
 from aijobs.errors import StoreUnavailable
 from aijobs.http.access import Access, job_not_found
 from aijobs.http.exposure import ExposedTask
+from aijobs.http.waiting import Waiting
 from aijobs.job import Job
 from aijobs.runtime import Runtime
 from aijobs.store.base import JobStore
@@ -35,10 +38,15 @@ class JobService:
         runtime: of the Celery app.
         tasks: by registered name.
         access: who may do what.
+        callbacks: what OpenAPI says of the requests that submissions bring about, if any.
     """
 
-    def __init__(self, runtime: Runtime, tasks: Mapping[str, ExposedTask], access: Access) -> None:
+    def __init__(
+        self, runtime: Runtime, tasks: Mapping[str, ExposedTask], access: Access, callbacks: Mapping[str, Any]
+    ) -> None:
         self.runtime = runtime
+        self.waiting = Waiting(runtime)
+        self.callbacks = callbacks
         self.tasks = tasks
         self.access = access
         self._secret: bytes | None = None
@@ -51,12 +59,17 @@ class JobService:
         if not self._announced:
             self._announced = True
             logger.info("aijobs serves the jobs in %s; tasks: %s", store.url, ", ".join(self.tasks) or "none")
+            if any(task.body.files for task in self.tasks.values()):
+                logger.info("aijobs keeps uploaded files in %s", self.runtime.files.url)
         return store
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
         """Names the store when the API starts, and lets go of it when that ends."""
         store = self.store
+        # What is loaded by now stays. Looking through it at every collection would stop all requests for 50 ms.
+        gc.collect()
+        gc.freeze()
         yield
         await store.aclose()
 
@@ -87,15 +100,26 @@ def is_possible_id(given: str) -> bool:
     return len(given) <= _LONGEST_ID and given.isprintable()
 
 
-@asynccontextmanager
-async def deadline() -> AsyncIterator[None]:
+def deadline() -> AbstractAsyncContextManager[None]:
     """Bounds what a request waits for the store.
 
     Raises:
         StoreUnavailable: it took too long.
     """
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            yield
-    except TimeoutError:
-        raise StoreUnavailable(f"The job store did not answer within {DEADLINE_SECONDS:g} s.") from None
+    return _Deadline()
+
+
+class _Deadline:
+    # A generator with `asynccontextmanager` would cost as much again as the time-out itself.
+
+    async def __aenter__(self) -> None:
+        self._timeout = asyncio.timeout(DEADLINE_SECONDS)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise StoreUnavailable(f"The job store did not answer within {DEADLINE_SECONDS:g} s.") from None

@@ -1,8 +1,12 @@
-"""A task's signature as the model of a request body, and a valid body as the task's arguments."""
+"""A task's signature as the model of a request body, and a valid body as the task's arguments.
+
+A body is JSON, or a form when one of the parameters is an `UploadedFile`.
+"""
 
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +19,21 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from aijobs.errors import ConfigurationError
+from aijobs.files import FileRules, UploadedFile
+from aijobs.files.uploaded import mentions_file
 
 #: What annotations raise that name what is not there.
 _UNRESOLVABLE = (NameError, AttributeError, TypeError, SyntaxError)
+
+
+@dataclass(frozen=True, slots=True)
+class FileParameter:
+    """A parameter that takes a file, or several."""
+
+    rules: FileRules
+    #: Whether it takes a list.
+    many: bool = False
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,14 @@ class TaskBody:
     positional: Sequence[str] = ()
     #: JSON values of their defaults.
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    #: The parameters that take files; when there are any, the body is a form.
+    files: Mapping[str, FileParameter] = field(default_factory=dict)
+
+    @property
+    def single_file(self) -> str | None:
+        """The parameter that takes the one file which each job needs; None when jobs have more or fewer."""
+        (name, file), *more = self.files.items() or [("", None)]
+        return name if file and file.required and not file.many and not more else None
 
     def arguments(self, body: BaseModel | None) -> tuple[list[Any], dict[str, Any]]:
         """Positional and named arguments, as JSON values; what the client left out is left to the task's defaults."""
@@ -63,11 +87,18 @@ def task_body(name: str, task: str, run: Callable[..., Any]) -> TaskBody:
     if len(parameters) == 1 and fields and fields[0].is_model:
         return _whole_body(fields[0])
     positional = [one for one in fields if one.kind is Parameter.POSITIONAL_ONLY]
+    files = {one.name: one.file for one in fields if one.file is not None}
+    if files and not hasattr(run, "__aijobs_adapted__"):
+        raise ConfigurationError(
+            f"Task {task!r} takes a file ({', '.join(files)}), which only a ProgressTask gets as an UploadedFile. Give "
+            "it the base: @celery_app.task(base=ProgressTask)."
+        )
     return TaskBody(
         model=_model(name, run, fields, open_ended=len(fields) < len(parameters)),
         required=any(one.required for one in fields),
         positional=[one.name for one in positional],
         defaults={one.name: one.json_default() for one in positional if not one.required},
+        files=files,
     )
 
 
@@ -95,7 +126,8 @@ class _Parameter:
         self.default = parameter.default
         if parameter.kind is Parameter.VAR_POSITIONAL:
             raise self._refuse(f"a JSON body has no place for *{self.name}", "Name the parameters")
-        self.type = self._resolved(parameter.annotation, module)
+        self.type = self._type(parameter.annotation, module)
+        self.file = self._file()
 
     @property
     def required(self) -> bool:
@@ -104,7 +136,7 @@ class _Parameter:
     @property
     def is_model(self) -> bool:
         bare = typing.get_args(self.type)[0] if typing.get_origin(self.type) is Annotated else self.type
-        return inspect.isclass(bare) and issubclass(bare, BaseModel)
+        return inspect.isclass(bare) and issubclass(bare, BaseModel) and self.file is None
 
     def field(self) -> tuple[Any, Any]:
         """The field's type and properties. Its default is documented only: the task itself has it."""
@@ -127,8 +159,17 @@ class _Parameter:
         except (PydanticSerializationError, ValueError):
             return None
 
+    def _type(self, annotation: Any, module: Mapping[str, Any]) -> Any:
+        try:
+            return self._resolved(annotation, module)
+        except ConfigurationError:
+            # Other fields are taken as they are.
+            if self.kind is Parameter.VAR_KEYWORD:
+                return Any
+            raise
+
     def _resolved(self, annotation: Any, module: Mapping[str, Any]) -> Any:
-        if annotation is Parameter.empty or self.kind is Parameter.VAR_KEYWORD:
+        if annotation is Parameter.empty:
             return Any
         try:
             found = _resolve(self.name, annotation, module)
@@ -142,6 +183,18 @@ class _Parameter:
             raise self._refuse(reason, "Annotate it with a type that pydantic knows") from error
         return found
 
+    def _file(self) -> FileParameter | None:
+        found = _file_parameter(self.type, required=self.required)
+        if found is not None and self.kind is not Parameter.VAR_KEYWORD:
+            return found
+        if mentions_file(TypeAdapter(self.type)):
+            # A key that a client made up must not reach a task.
+            raise self._refuse(
+                "it holds an UploadedFile within something else",
+                "Annotate it with UploadedFile, list[UploadedFile] or one of these with None",
+            )
+        return None
+
     def _refuse(self, reason: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(
             f"Task {self.task!r}, parameter {self.name!r}: {reason}, so the task cannot have a route. "
@@ -152,6 +205,23 @@ class _Parameter:
 def _whole_body(parameter: _Parameter) -> TaskBody:
     positional = [parameter.name] if parameter.kind is Parameter.POSITIONAL_ONLY else []
     return TaskBody(parameter.type, parameter.required, parameter.name, positional)
+
+
+def _file_parameter(annotation: Any, *, required: bool) -> FileParameter | None:
+    """What an annotation says of files; None when it is not about one, or a list of them."""
+    rules, many = FileRules(), False
+    while annotation is not UploadedFile:
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is Annotated:
+            rules = next((one for one in arguments[1:] if isinstance(one, FileRules)), rules)
+            annotation = arguments[0]
+        elif origin in (typing.Union, types.UnionType) and len(arguments) == 2 and type(None) in arguments:
+            annotation = next(one for one in arguments if one is not type(None))
+        elif origin is list and not many:
+            annotation, many = arguments[0], True
+        else:
+            return None
+    return FileParameter(rules, many, required)
 
 
 def _model(

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import json
 import logging
-import signal
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from aijobs._tasks import stop
+from aijobs.http.drain import draining
 from aijobs.http.render import json_bytes
 
 logger = logging.getLogger(__name__)
@@ -25,12 +25,8 @@ PING = b": ping\n\n"
 #: These end a line for many a client that splits text into lines, though neither for JSON nor for the standard.
 _LINE_ENDS = {char.encode(): json.dumps(char).strip('"').encode() for char in "\x85\u2028\u2029"}
 
-#: How often to look whether the server is going down.
-_DRAIN_POLL_SECONDS = 0.25
 #: When it is, clients have so long to take what was sent.
 _DRAIN_SECONDS = 0.5
-#: A stream has so long to leave its subscription before it is cancelled once more.
-_CANCEL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,127 +66,84 @@ class EventStream(Response):
     charset = "utf-8"
 
     def __init__(self, source: Callable[[], AsyncGenerator[bytes]], limits: StreamLimits) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        super().__init__(headers={"cache-control": "no-store, no-transform", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._source = source
         self._limits = limits
+        #: Since when the client is to take what is being sent; None between two chunks.
+        self._waiting_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves the stream (ASGI)."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_until_left(receive))
+        leaving = asyncio.create_task(until_left(receive))
         try:
             patience = await self._until_over(sending, leaving)
-            if not leaving.done() and not await self._end(sending, send, patience):
-                logger.info("An event stream was cut off: its client took nothing for %g s", patience)
+            if not leaving.done() and not await _end(sending, send, patience):
+                logger.info("An event stream was cut off, since its client did not read")
                 _abort(receive)
                 await asyncio.wait({leaving}, timeout=_DRAIN_SECONDS)
         finally:
-            await _stop(sending)
-            await _stop(leaving)
+            await stop(sending)
+            await stop(leaving)
         if self.background is not None:
             await self.background()
 
     async def _until_over(self, sending: asyncio.Task[None], leaving: asyncio.Task[None]) -> float:
-        """Waits until the stream ends for whatever reason; returns how long its last bytes may take."""
-        with _drain().announced() as draining:
-            await asyncio.wait(
-                {sending, leaving, draining},
-                timeout=self._limits.lifetime_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            return _DRAIN_SECONDS if draining.done() else self._limits.send_seconds
+        """Waits until the stream ends for whatever reason; returns how long its last bytes may take, seconds."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._limits.lifetime_seconds
+        with draining() as drained:
+            while (rest := self._rest(clock())) > 0 and clock() < end:
+                done, _ = await asyncio.wait(
+                    {sending, leaving, drained},
+                    timeout=min(rest, end - clock()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if done:
+                    break
+            rest = self._rest(clock())
+            return min(rest, _DRAIN_SECONDS) if drained.done() else rest
+
+    def _rest(self, now: float) -> float:
+        """How long the client may still take nothing, seconds."""
+        waited = 0.0 if self._waiting_since is None else now - self._waiting_since
+        return max(0.0, self._limits.send_seconds - waited)
 
     async def _send_all(self, send: Send) -> None:
-        await _send(send, b"retry: %d\n\n" % (self._limits.retry_seconds * 1000), self._limits.send_seconds)
+        await self._send(send, b"retry: %d\n\n" % (self._limits.retry_seconds * 1000))
         async with contextlib.aclosing(self._source()) as chunks:
             async for chunk in chunks:
-                await _send(send, chunk, self._limits.send_seconds)
+                await self._send(send, chunk)
 
-    async def _end(self, sending: asyncio.Task[None], send: Send, patience: float) -> bool:
-        """Ends the response; False when the client does not read."""
-        try:
-            if (failure := await _stop(sending)) is not None:
-                raise failure
-            await _send(send, b"", patience, last=True)
-        except _SlowReader:
-            return False
-        except OSError:
-            # Some servers say in this way that the client has left.
-            return True
-        return True
+    async def _send(self, send: Send, chunk: bytes) -> None:
+        # A time-out of its own for each chunk would cost as much as sending it.
+        self._waiting_since = asyncio.get_running_loop().time()
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._waiting_since = None
 
 
-class _SlowReader(Exception):
-    """The client takes nothing."""
-
-
-class _Drain:
-    """Tells the streams of one event loop that the server goes down."""
-
-    def __init__(self) -> None:
-        self._streams: set[asyncio.Future[None]] = set()
-        self._polling = False
-
-    @contextlib.contextmanager
-    def announced(self) -> Iterator[asyncio.Future[None]]:
-        """A future that is done when the server goes down."""
-        draining = asyncio.get_running_loop().create_future()
-        self._streams.add(draining)
-        if not self._polling:
-            self._poll()
-        try:
-            yield draining
-        finally:
-            self._streams.discard(draining)
-            draining.cancel()
-
-    def _poll(self) -> None:
-        if _server_stops():
-            for draining in self._streams:
-                if not draining.done():
-                    draining.set_result(None)
-        self._polling = bool(self._streams)
-        if self._polling:
-            asyncio.get_running_loop().call_later(_DRAIN_POLL_SECONDS, self._poll)
-
-
-_drains: WeakKeyDictionary[asyncio.AbstractEventLoop, _Drain] = WeakKeyDictionary()
-
-
-def _drain() -> _Drain:
-    return _drains.setdefault(asyncio.get_running_loop(), _Drain())
-
-
-def _server_stops() -> bool:
-    # On SIGTERM, uvicorn waits for its responses to end before it tells the app anything. What it has set by then is
-    # `should_exit` of the server whose method handles the signal.
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))
-
-
-async def _send(send: Send, chunk: bytes, patience: float, *, last: bool = False) -> None:
+async def _end(sending: asyncio.Task[None], send: Send, patience: float) -> bool:
+    """Ends the response; False when the client does not read."""
+    failure = await stop(sending)
     try:
         async with asyncio.timeout(patience):
-            await send({"type": "http.response.body", "body": chunk, "more_body": not last})
+            if failure is not None:
+                raise failure
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
     except TimeoutError:
-        raise _SlowReader from None
+        return False
+    except OSError:
+        # Some servers say in this way that the client has left.
+        return True
+    return True
 
 
-async def _until_left(receive: Receive) -> None:
+async def until_left(receive: Receive) -> None:
+    """Waits until the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _stop(task: asyncio.Task[None]) -> BaseException | None:
-    """Cancels a task unless it has ended, and returns what it raised."""
-    while not task.done():
-        # One cancellation may not be enough: `asyncio.wait_for`, with which redis-py sends, loses it on Python 3.11
-        # when it comes in the moment that the sending is done.
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
-    return None if task.cancelled() else task.exception()
 
 
 def _abort(receive: Receive) -> None:

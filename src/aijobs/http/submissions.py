@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
 from fastapi import Body, Request
-from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from aijobs.errors import IdempotencyConflict
+from aijobs.errors import IdempotencyConflict, StoreUnavailable
 from aijobs.http import docs
+from aijobs.http.envelope import EMPTY, ClientFields, Envelope, Sent
 from aijobs.http.exposure import ExposedTask
 from aijobs.http.health import HealthCheck
 from aijobs.http.idempotency import read_idempotency
 from aijobs.http.operations import Operation, describe
 from aijobs.http.problems import INVALID_REQUEST, Problem
-from aijobs.http.render import base_path, job_path, job_response
+from aijobs.http.render import View, job_path, job_response
 from aijobs.http.schemas import submission_document
 from aijobs.http.service import JobService
+from aijobs.http.waiting import applied, seconds_to_wait
 from aijobs.job import Job
-from aijobs.store.values import Creation
+from aijobs.store.values import Creation, Idempotency
 from aijobs.submission import submit_async
+
+_ACCEPTED = "The job was accepted. Ask status_url how far it is."
+_FINISHED = "The job is finished."
 
 #: A body with more faults than this is not taken apart.
 MOST_FAULTS = 1_000
@@ -38,41 +43,98 @@ class Submissions:
     Args:
         service: of the router.
         tasks: in the order of their paths.
+        fields: what clients may send besides.
         health: is asked for workers when a job was submitted.
     """
 
-    def __init__(self, service: JobService, tasks: Iterable[ExposedTask], health: HealthCheck) -> None:
+    def __init__(
+        self, service: JobService, tasks: Iterable[ExposedTask], fields: ClientFields, health: HealthCheck
+    ) -> None:
         self._service = service
         self._tasks = tasks
+        self._fields = fields
         self._health = health
         self._complaints: set[asyncio.Task[None]] = set()
 
     def operations(self) -> Iterator[Operation]:
         """The operations, one for each task."""
         for task in self._tasks:
-            action = "submit_" + re.sub(r"[^A-Za-z0-9]", "_", task.segment)
-            yield Operation(action, "POST", f"/{task.segment}", self._endpoint(task), _docs(task))
+            described = submission_docs(self._service, task)
+            yield Operation(submit_action(task.segment), "POST", f"/{task.segment}", self._endpoint(task), described)
 
-    async def submit(self, request: Request, task: ExposedTask, body: BaseModel | None) -> Response:
+    async def submit(self, request: Request, task: ExposedTask, sent: Sent) -> Response:
         """Makes a job of a valid body."""
         access = self._service.access
         await access.check_submission(request)
-        args, kwargs = task.body.arguments(body)
-        owner = access.owner(request)
-        idempotency = read_idempotency(request, task.name, owner, _canonical(args, kwargs))
-        reply = await submit_async(self._service.runtime, task.name, args, kwargs, owner=owner, idempotency=idempotency)
+        args, kwargs = task.body.arguments(sent.body)
+        content = canonical(args, kwargs, sent.envelope)
+        idempotency = read_idempotency(request, task.name, access.owner(request), content)
+        job, is_new = await self.create(request, task, args, kwargs, idempotency, envelope=sent.envelope)
+        return await self.answer(request, job, replayed=not is_new)
+
+    async def answer(self, request: Request, job: Job, *, replayed: bool) -> Response:
+        """The answer to a submission, which a client that prefers to wait gets when the job is finished."""
+        seconds = seconds_to_wait(request)
+        if seconds and not job.finished:
+            job = await self._awaited(request, job, seconds)
+        view = self._service.access.view(request, 1)
+        if seconds and job.finished:
+            return _submitted(request, job, view, 200, _FINISHED, replayed=replayed, headers=applied(seconds))
+        return _submitted(request, job, view, 202, _ACCEPTED, replayed=replayed)
+
+    async def create(
+        self,
+        request: Request,
+        task: ExposedTask,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        idempotency: Idempotency | None,
+        job_id: str | None = None,
+        envelope: Envelope = EMPTY,
+    ) -> tuple[Job, bool]:
+        """Makes a job of valid arguments, or finds the first one of its idempotency key; tells whether it is new.
+
+        Raises:
+            IdempotencyConflict: the key was used with other content.
+            StoreUnavailable: the job store does not answer.
+            PublishFailed: the broker did not take the message.
+        """
+        service = self._service
+        reply = await submit_async(
+            service.runtime,
+            task.name,
+            args,
+            kwargs,
+            owner=service.access.owner(request),
+            metadata=envelope.metadata,
+            webhook=envelope.webhook,
+            options=envelope.options,
+            idempotency=idempotency,
+            job_id=job_id,
+        )
         if reply.job is None:
             raise IdempotencyConflict
         self._complain_of_missing_workers()
-        return _accepted(request, reply.job, replayed=reply.outcome is Creation.EXISTS)
+        return reply.job, reply.outcome is Creation.CREATED
+
+    async def _awaited(self, request: Request, job: Job, seconds: float) -> Job:
+        async def look() -> Job:
+            # Who may submit a job learns what became of it, even if it is gone by then.
+            return await self._service.store.run_async(self._service.store.get(job.id)) or job
+
+        try:
+            return await self._service.waiting.hold(request, job.id, seconds, look, lambda now: now.finished)
+        except StoreUnavailable:
+            # The job is there, and whoever is told otherwise submits it once more.
+            return job
 
     def _endpoint(self, task: ExposedTask) -> Callable[..., Any]:
         """The endpoint of one task; FastAPI reads the body's type from its signature."""
 
         async def submit(request: Request, body: Any = None) -> Response:
-            return await self.submit(request, task, body)
+            return await self.submit(request, task, body if isinstance(body, Sent) else Sent(body))
 
-        body_type: Any = Annotated[task.body.model, WrapValidator(_bounded), Body()]
+        body_type: Any = Annotated[self._fields.beside(task), WrapValidator(_bounded), Body()]
         default = Parameter.empty if task.body.required else None
         parameters = [
             Parameter("request", Parameter.POSITIONAL_OR_KEYWORD, annotation=Request),
@@ -82,20 +144,36 @@ class Submissions:
         return submit
 
     def _complain_of_missing_workers(self) -> None:
+        if not self._health.looks_again:
+            return
         complaint = asyncio.create_task(self._health.complain_of_missing_workers())
         self._complaints.add(complaint)
         complaint.add_done_callback(self._complaints.discard)
 
 
-def _docs(task: ExposedTask) -> dict[str, Any]:
+def submit_action(segment: str) -> str:
+    """The name of the operation that submits a task, by its place in the path."""
+    return "submit_" + re.sub(r"[^A-Za-z0-9]", "_", segment)
+
+
+def submission_docs(service: JobService, task: ExposedTask, **extra: Any) -> dict[str, Any]:
+    """What FastAPI is told of a route that submits one job; `extra` is for OpenAPI."""
+    callbacks = {"callbacks": service.callbacks} if service.callbacks else {}
+    document = submission_document(service.access.documents.job, task.title, task.module, task.result)
+    finished: dict[str, Any] = {"description": "The client waited, and the job is finished.", "model": document}
+    responses = {
+        200: {**finished, "headers": docs.FINISHED_HEADERS},
+        202: {"headers": docs.SUBMISSION_HEADERS},
+        **docs.problems(400, 403, 413, 415, 422, 503),
+    }
     return describe(
         task.summary,
         "The job was accepted.",
-        submission_document(task.title, task.module, task.result),
-        {202: {"headers": docs.SUBMISSION_HEADERS}, **docs.problems(400, 403, 413, 415, 422, 503)},
+        document,
+        responses,
         description=task.description,
         status_code=202,
-        openapi_extra={"parameters": [docs.IDEMPOTENCY_PARAMETER]},
+        openapi_extra={"parameters": [docs.IDEMPOTENCY_PARAMETER, docs.WAIT_PARAMETER], **callbacks, **extra},
     )
 
 
@@ -111,21 +189,38 @@ def _bounded(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         raise
 
 
-def _canonical(args: list[Any], kwargs: dict[str, Any]) -> bytes:
-    """Arguments as JSON that is the same for the same content.
+def canonical(args: list[Any], kwargs: dict[str, Any], envelope: Envelope = EMPTY) -> bytes:
+    """What was sent as JSON that is the same for the same content.
 
     Raises:
         Problem: a number is infinite, or none at all; JSON knows no such number.
     """
     try:
-        return json.dumps([args, kwargs], sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+        content = [args, kwargs, *([envelope.content] if envelope.content else [])]
+        return json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
         raise Problem(INVALID_REQUEST, "A number in the body is out of range.") from None
 
 
-def _accepted(request: Request, job: Job, *, replayed: bool) -> Response:
-    base = base_path(request, 1)
-    path = job_path(base, job.id)
-    headers = {"Location": path, **({"Idempotency-Replayed": "true"} if replayed else {})}
-    extra = {"message": "The job was accepted. Ask status_url how far it is.", "status_url": path}
-    return job_response(request, job, base, status=202, headers=headers, extra=extra)
+def announcement(job: Job, view: View, message: str = _ACCEPTED) -> dict[str, str]:
+    """What the answer to a submission says beside the job."""
+    return {"message": message, "status_url": job_path(view.base, job.id)}
+
+
+def _submitted(
+    request: Request,
+    job: Job,
+    view: View,
+    status: int,
+    message: str,
+    *,
+    replayed: bool,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    extra = announcement(job, view, message)
+    told = {
+        "Location": extra["status_url"],
+        **({"Idempotency-Replayed": "true"} if replayed else {}),
+        **(headers or {}),
+    }
+    return job_response(request, job, view, status=status, headers=told, extra=extra)

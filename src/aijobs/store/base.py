@@ -17,6 +17,8 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.store.batches import Batch, BatchEvent, BatchReply, NewBatch
+from aijobs.store.deliveries import Announcement, Delivery, DueAnnouncement
 from aijobs.store.values import (
     Beat,
     Change,
@@ -191,8 +193,13 @@ class JobStore(ABC):
         """A page of jobs, newest first."""
 
     @abstractmethod
-    def events(self, job_id: str, after: int = 0, limit: int = 100) -> Operation[Sequence[JobEvent]]:
-        """The job's events with a `seq` above `after`, oldest first."""
+    def events(
+        self, job_id: str, after: int = 0, limit: int = 100, most_bytes: int = 1_048_576
+    ) -> Operation[Sequence[JobEvent]]:
+        """The job's events with a `seq` above `after`, oldest first.
+
+        There are fewer when their data is longer than `most_bytes`, but two if there are so many.
+        """
 
     @abstractmethod
     def stats(self, tasks: Sequence[str], owner: str | None = None) -> Operation[Stats]:
@@ -215,12 +222,90 @@ class JobStore(ABC):
         """The workers that are alive, with what they run, by name."""
 
     @abstractmethod
+    def existing(self, job_ids: Sequence[str]) -> Operation[frozenset[str]]:
+        """Those of the jobs that have a record."""
+
+    @abstractmethod
+    def take_turn(self, name: str, seconds: float) -> Operation[bool]:
+        """Whether the caller may do what one process does at a time; then nobody else may for so many seconds."""
+
+    @abstractmethod
     def ping(self) -> Operation[None]:
         """Does nothing but answer."""
 
     @abstractmethod
     def secret(self) -> Operation[bytes]:
         """A random secret shared by all processes of the store, to sign what clients carry around."""
+
+    @abstractmethod
+    def take_announcements(self, limit: int, pause: float) -> Operation[Sequence[DueAnnouncement]]:
+        """Events that a webhook is to be told now.
+
+        Args:
+            limit: how many, at most.
+            pause: seconds for which each is given to nobody else; twice as long after each time that it was taken and
+                no attempt began.
+        """
+
+    @abstractmethod
+    def begin_delivery(self, due: DueAnnouncement, app_url: str, busy: float) -> Operation[Announcement | None]:
+        """Begins an attempt to tell an event; None when it was told, or is not to be told now.
+
+        Args:
+            due: the event.
+            app_url: address of the app's own webhook; empty without one.
+            busy: seconds until another attempt may begin, should this one never end; twice as long after each one that
+                did not.
+        """
+
+    @abstractmethod
+    def settle_delivery(
+        self, due: DueAnnouncement, app_url: str, delivery: Delivery, switch_off_for: float | None = None
+    ) -> Operation[bool]:
+        """Notes how an attempt ended, in the job's log, and when the next is due; False when that was done already.
+
+        Args:
+            due: the event.
+            app_url: address of the app's own webhook; empty without one.
+            delivery: the attempt. With no next one, the event is settled.
+            switch_off_for: seconds for which nothing is told to this address: a job's own for this job, the app's for
+                all; None leaves it on.
+        """
+
+    @abstractmethod
+    def deliveries(self, job_id: str) -> Operation[Sequence[Delivery]]:
+        """The newest attempts to tell of a job's events, oldest first."""
+
+    @abstractmethod
+    def enable_webhook(self, app_url: str) -> Operation[bool]:
+        """Switches the app's own webhook on again; whether it was off."""
+
+    @abstractmethod
+    def create_batch(self, batch: NewBatch) -> Operation[BatchReply]:
+        """Makes the record of a batch, before its jobs, and reserves its idempotency key."""
+
+    @abstractmethod
+    def batch_submitted(self, batch_id: str) -> Operation[Batch | None]:
+        """Notes that every job of a batch was made and sent; the batch, or None."""
+
+    @abstractmethod
+    def get_batch(self, batch_id: str) -> Operation[Batch | None]:
+        """The record of a batch, or None."""
+
+    @abstractmethod
+    def cancel_batch(self, batch_id: str) -> Operation[Sequence[str] | None]:
+        """Notes that a batch is to be cancelled, so that what it gets from now on is revoked as it is made.
+
+        The ids of its jobs that are still to be cancelled one by one; None when there is no such batch.
+        """
+
+    @abstractmethod
+    def batch_events(self, batch_id: str, after: int = 0, limit: int = 100) -> Operation[Sequence[BatchEvent]]:
+        """The batch's events with a `seq` above `after`, oldest first."""
+
+    @abstractmethod
+    def watch_batch(self, batch_id: str) -> AbstractAsyncContextManager[Wait]:
+        """Listens for news of a batch, as `watch` does for those of a job."""
 
     @abstractmethod
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Wait]:

@@ -17,7 +17,7 @@ from aijobs.errors import ConfigurationError
 from aijobs.settings import Settings
 from aijobs.store.base import JobStore
 
-#: How many connections one event loop opens to the store at most; threads have one each.
+#: How many connections one client opens at most; for operations, an event loop and each thread have one.
 MAX_CONNECTIONS = 100
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "socket": "unix"}
@@ -120,13 +120,17 @@ def connection_pool(url: str, timeout: float) -> redis.ConnectionPool:
 
 def async_client(url: str, timeout: float) -> redis.asyncio.Redis:
     """A client for the running event loop, with the same bounds."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    return redis.asyncio.Redis.from_pool(async_connection_pool(url, timeout))
+
+
+def async_connection_pool(url: str, timeout: float) -> redis.asyncio.ConnectionPool:
+    """Makes connections for the running event loop, with the same bounds."""
+    return redis.asyncio.BlockingConnectionPool.from_url(
         url,
         timeout=timeout,
         retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
         **_options(timeout),
     )
-    return redis.asyncio.Redis.from_pool(pool)
 
 
 def _options(timeout: float) -> dict[str, Any]:

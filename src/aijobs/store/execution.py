@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary, finalize
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 from typing_extensions import override
 
 from aijobs.errors import StoreUnavailable
 from aijobs.store.base import JobStore, Operation, Wait
-from aijobs.store.connect import async_client, connection_pool, hide_password
-from aijobs.store.line import Line
+from aijobs.store.connect import async_connection_pool, connection_pool, hide_password
+from aijobs.store.line import AsyncLine, Line
 from aijobs.store.notices import Notices
 from aijobs.store.scripts import Script
 from aijobs.store.values import ScriptCall
@@ -32,6 +32,8 @@ class Call(Operation[T]):
     script: Script
     arguments: tuple[Argument, ...]
     read: Callable[[Any], T]
+    #: Whether it only reads, and who asks for the same at the same time may share the reply.
+    shared: bool = False
 
 
 class ScriptExecutor(JobStore):
@@ -49,7 +51,7 @@ class ScriptExecutor(JobStore):
         self._root = root
         self._timeout = timeout
         self._lines: dict[int, Line] = {}
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._async_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncLine] = WeakKeyDictionary()
         self._notices: WeakKeyDictionary[asyncio.AbstractEventLoop, Notices] = WeakKeyDictionary()
 
     @override
@@ -64,13 +66,8 @@ class ScriptExecutor(JobStore):
     @override
     async def run_async(self, operation: Operation[T]) -> T:
         call = cast("Call[T]", operation)
-        client = self._async_client()
         try:
-            async with asyncio.timeout(2 * self._timeout):
-                try:
-                    reply = await client.execute_command(*self._words(call))
-                except NoScriptError:
-                    reply = await client.execute_command(*self._words(call, whole=True))
+            reply = await self._async_line().run(call.script, (self._root,), call.arguments, shared=call.shared)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
         return call.read(reply)
@@ -94,14 +91,9 @@ class ScriptExecutor(JobStore):
         notices = self._notices.pop(loop, None)
         if notices is not None:
             await notices.aclose()
-        client = self._async_clients.pop(loop, None)
-        if client is not None:
-            await client.aclose()
-
-    def _words(self, call: Call[T], *, whole: bool = False) -> tuple[Argument, ...]:
-        """The command to send: the script's digest, or the `whole` script when the server does not know that."""
-        how = ("EVAL", call.script.text) if whole else ("EVALSHA", call.script.sha)
-        return (*how, 1, self._root, *call.arguments)
+        line = self._async_lines.pop(loop, None)
+        if line is not None:
+            await line.aclose()
 
     def _line(self) -> Line:
         # A forked child must not share its parent's connections, nor wait for a lock that a thread of it held.
@@ -112,12 +104,13 @@ class ScriptExecutor(JobStore):
             finalize(self, line.close)
         return line
 
-    def _async_client(self) -> Any:
+    def _async_line(self) -> AsyncLine:
         loop = asyncio.get_running_loop()
-        client = self._async_clients.get(loop)
-        if client is None:
-            client = self._async_clients[loop] = async_client(self._url, self._timeout)
-        return client
+        line = self._async_lines.get(loop)
+        if line is None:
+            pool = async_connection_pool(self._url, self._timeout)
+            line = self._async_lines[loop] = AsyncLine(pool, 2 * self._timeout)
+        return line
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"The job store at {self.url} did not answer: {str(error) or type(error).__name__}")

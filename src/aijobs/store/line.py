@@ -1,20 +1,34 @@
 """A short way to a Redis server: commands and scripts over redis-py's connections, without the rest of its client.
 
-The client of redis-py costs more per command than the command itself; a worker sends several for each job.
+The client of redis-py costs more per command than the command itself; a worker sends several for each job, and an API
+at least one for each request.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
+import redis.asyncio.retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
+from aijobs._tasks import stop
 from aijobs.store.scripts import Script
+
+#: So many commands go out together at most, and have to be answered within one time-out.
+MOST_TOGETHER = 500
+#: When so many wait for the server, it takes too little for one more.
+MOST_WAITING = 20_000
+
+#: A command as it is sent, and who waits for its answer.
+_Command = tuple[bytes, list["asyncio.Future[Any]"]]
 
 
 class Line:
@@ -83,3 +97,142 @@ class Line:
             raise
         self._idle.append(connection)
         return reply
+
+
+class AsyncLine:
+    """One connection of an event loop, shared by everything that asks: what is asked meanwhile goes out together.
+
+    So many requests cost few round trips. An answer that does not come fails whatever waits, since those behind it in
+    the line would not be answered any sooner.
+
+    Args:
+        pool: an asyncio connection pool of redis-py, which knows how connections are made.
+        timeout: seconds for the answers to what went out together, connecting included.
+    """
+
+    def __init__(self, pool: Any, timeout: float) -> None:
+        # The time-out here covers many answers at once; one for each would cost more than reading it.
+        options = {"socket_timeout": None, "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)}
+        self._pool = pool
+        self._options = {**pool.connection_kwargs, **options}
+        self._timeout = timeout
+        self._connection: Any = None
+        self._waiting: deque[_Command] = deque()
+        self._sent: Sequence[_Command] = ()
+        #: Of those that wait, who asked for what others may share.
+        self._shared: dict[bytes, list[asyncio.Future[Any]]] = {}
+        self._carrier: asyncio.Task[None] | None = None
+
+    async def run(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any], *, shared: bool = False) -> Any:
+        """Executes a script, by its digest where the server knows it.
+
+        A `shared` script only reads: when the same is asked several times before it is sent, it is sent once.
+
+        Raises:
+            redis.RedisError: no connection, or an error in the script.
+            TimeoutError: no answer in time.
+        """
+        try:
+            return await self._ask(_pack("EVALSHA", script.sha, len(keys), *keys, *arguments), shared)
+        except NoScriptError:
+            return await self._ask(_pack("EVAL", script.text, len(keys), *keys, *arguments), shared)
+
+    async def aclose(self) -> None:
+        """Closes the connection; what still waits for an answer gets none."""
+        if self._carrier is not None:
+            await stop(self._carrier)
+        # A task that is cancelled before it has begun does nothing at all.
+        self._fail(RedisConnectionError("the connection was closed"))
+        await self._hang_up(at_once=False)
+
+    def _ask(self, command: bytes, shared: bool) -> asyncio.Future[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        if shared and command in self._shared:
+            self._shared[command].append(answer)
+            return answer
+        if len(self._waiting) >= MOST_WAITING:
+            raise RedisConnectionError(f"{MOST_WAITING} commands are waiting for it already")
+        answers = [answer]
+        self._waiting.append((command, answers))
+        if shared:
+            self._shared[command] = answers
+        if self._carrier is None or self._carrier.done():
+            self._carrier = asyncio.create_task(self._carry(), name="aijobs-store")
+        return answer
+
+    async def _carry(self) -> None:
+        """Sends what waits, until nothing does."""
+        try:
+            while self._waiting:
+                self._sent = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+                # What is sent now may be answered before a write that somebody makes in the meantime.
+                self._shared.clear()
+                async with asyncio.timeout(self._timeout):
+                    await self._exchange_again(self._sent)
+        except (RedisError, OSError) as error:
+            self._fail(error)
+        finally:
+            self._fail(RedisConnectionError("the connection was closed"))
+
+    def _fail(self, error: Exception) -> None:
+        """Tells all who still wait that there will be no answer."""
+        _tell(chain(self._sent, self._waiting), lambda answer: answer.set_exception(error))
+        self._waiting.clear()
+        self._shared.clear()
+
+    async def _exchange_again(self, batch: Sequence[_Command]) -> None:
+        if self._connection is not None:
+            # When the server closed it while it was idle, as a restart does, a new one is tried.
+            with contextlib.suppress(RedisConnectionError):
+                return await self._exchange(batch)
+        self._connection = await self._connected()
+        return await self._exchange([one for one in batch if not all(answer.done() for answer in one[1])])
+
+    async def _connected(self) -> Any:
+        connection = self._pool.connection_class(**self._options)
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _exchange(self, batch: Sequence[_Command]) -> None:
+        connection = self._connection
+        try:
+            await connection.send_packed_command([b"".join(command for command, _ in batch)])
+            for command in batch:
+                await _receive(connection, command)
+        except BaseException:
+            # An answer that is still to come must not be taken for that to the next command.
+            await self._hang_up()
+            raise
+
+    async def _hang_up(self, *, at_once: bool = True) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=at_once)
+
+
+def _pack(*words: Any) -> bytes:
+    """A command as the protocol (RESP) has it."""
+    data = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(data) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in data)
+
+
+async def _receive(connection: Any, command: _Command) -> None:
+    try:
+        reply = await connection.read_response(disconnect_on_error=False)
+    except ResponseError as error:
+        refusal = error
+        _tell([command], lambda answer: answer.set_exception(refusal))
+    else:
+        _tell([command], lambda answer: answer.set_result(reply))
+
+
+def _tell(commands: Iterable[_Command], how: Callable[[asyncio.Future[Any]], Any]) -> None:
+    """Tells all who still wait; who asked may have left."""
+    for _, answers in commands:
+        for answer in answers:
+            if not answer.done():
+                how(answer)

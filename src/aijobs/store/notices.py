@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from aijobs._tasks import stop
 from aijobs.errors import StoreUnavailable
 from aijobs.store.base import Wait
 from aijobs.store.connect import async_client, hide_password
@@ -60,9 +61,7 @@ class Notices:
     async def aclose(self) -> None:
         """Ends the reader and closes the connection."""
         if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await stop(self._reader)
         await self._pubsub.aclose()
         await self._client.aclose()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress
+from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress, Webhook
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -27,6 +27,12 @@ def to_fields(flat: Sequence[bytes]) -> dict[str, str]:
     """The reply of HGETALL as a mapping."""
     text = [part.decode("utf-8", "replace") for part in flat]
     return dict(zip(text[::2], text[1::2], strict=True))
+
+
+def decode_fields(text: bytes) -> dict[str, str]:
+    """The same of a reply that a script made JSON text of."""
+    flat = json.loads(text.decode("utf-8", "replace"))
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def read_job(fields: Mapping[str, str], queue_position: int = 0) -> Job:
@@ -59,6 +65,7 @@ def read_job(fields: Mapping[str, str], queue_position: int = 0) -> Job:
         group_id=fields.get("group_id"),
         lost_deliveries=int(fields.get("losses", 0)),
         history=_history(fields.get("history")),
+        webhook=_webhook(fields),
         **_times(fields),
     )
 
@@ -67,7 +74,8 @@ def read_event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobEvent:
     """The frozen value of a stream entry."""
     data = json.loads(fields[b"d"])
     if "scheduled_us" in data:
-        data["scheduled_at"] = from_us(data.pop("scheduled_us")).isoformat(timespec="milliseconds")
+        due = from_us(data.pop("scheduled_us")).isoformat(timespec="milliseconds")
+        data["scheduled_at"] = due.replace("+00:00", "Z")
     return JobEvent(int(entry_id.split(b"-")[0]), EventType(fields[b"t"].decode()), data)
 
 
@@ -102,6 +110,11 @@ def _error(fields: Mapping[str, str]) -> JobError | None:
 
 def _job_error(code: str, message: str, attempt: int) -> JobError:
     return JobError(ErrorCode(code), message, ErrorCode(code).retryable, attempt)
+
+
+def _webhook(fields: Mapping[str, str]) -> Webhook | None:
+    url = fields.get("webhook_url")
+    return Webhook(url, tuple(fields["webhook_events"].split())) if url else None
 
 
 def _history(text: str | None) -> Sequence[PastRun]:

@@ -15,9 +15,10 @@ from aijobs.job import Job, JobEvent, JobStatus
 from aijobs.settings import Settings
 from aijobs.store import scripts, wire
 from aijobs.store.base import Operation
+from aijobs.store.batch_operations import BatchOperations
 from aijobs.store.connect import database_of
-from aijobs.store.execution import Call, ScriptExecutor
-from aijobs.store.record import read_job, to_fields, to_us
+from aijobs.store.execution import Call
+from aijobs.store.record import to_us
 from aijobs.store.scripts import Script
 from aijobs.store.values import (
     Beat,
@@ -38,13 +39,14 @@ from aijobs.store.values import (
     Stats,
     Suspect,
 )
+from aijobs.store.webhooks import WebhookOperations
 from aijobs.store.wire import Argument
 
 #: How many jobs one request for a page looks at, at most.
 SCAN_BUDGET = 1_000
 
 
-class RedisStore(ScriptExecutor):
+class RedisStore(BatchOperations, WebhookOperations):
     """A `JobStore` in one Redis or Valkey server.
 
     Args:
@@ -60,6 +62,7 @@ class RedisStore(ScriptExecutor):
         self._retention = int(settings.retention_seconds * 1e6)
         self._failed_retention = int(settings.failed_retention_seconds * 1e6)
         self._lease = int(settings.lease_seconds * 1e6)
+        self._app_events = wire.app_events(settings)
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -85,19 +88,19 @@ class RedisStore(ScriptExecutor):
             job.parent_id or "",
             job.group_id or "",
             self._retention,
-            *wire.new_fields(job),
+            *wire.new_fields(job, self._app_events),
         )
         return Call(scripts.CREATE, arguments, wire.read_created)
 
     @override
     def start(self, claim: Claim, result: ResultWrite | None = None) -> Operation[Change]:
-        return self._change(scripts.START, claim, result, self._retention, wire.generation(claim))
+        return self._change(scripts.START, claim, result, self._retention, wire.generation(claim), self._app_events)
 
     @override
     def report(
         self, claim: Claim, progress: ProgressWrite | None, result: ResultWrite | None = None
     ) -> Operation[Change]:
-        return self._change(scripts.REPORT, claim, result, *wire.progress(progress))
+        return self._change(scripts.REPORT, claim, result, *wire.progress(progress), self._app_events)
 
     @override
     def requeue(
@@ -113,7 +116,7 @@ class RedisStore(ScriptExecutor):
         due = "" if scheduled_at is None else to_us(scheduled_at)
         header = self._header(claim, self._active_until(scheduled_at), result)
         arguments = (*header, due, *wire.failure(failure), *wire.progress(progress), self._retention)
-        return Call(scripts.REQUEUE, (*arguments, why.value), wire.read_change)
+        return Call(scripts.REQUEUE, (*arguments, why.value, self._app_events), wire.read_change)
 
     @override
     def finish(
@@ -134,6 +137,7 @@ class RedisStore(ScriptExecutor):
             result_json or "",
             self.settings.inline_result_bytes,
             *wire.progress(progress),
+            self._app_events,
         )
         return Call(scripts.FINISH, arguments, wire.read_change)
 
@@ -211,11 +215,7 @@ class RedisStore(ScriptExecutor):
 
     @override
     def get(self, job_id: str) -> Operation[Job | None]:
-        def read(reply: Any) -> Job | None:
-            record, position = reply
-            return read_job(to_fields(record), position) if record else None
-
-        return Call(scripts.GET, (job_id,), read)
+        return Call(scripts.GET, (job_id,), wire.read_found, shared=True)
 
     @override
     def get_result(self, job_id: str) -> Operation[bytes | None]:
@@ -228,13 +228,23 @@ class RedisStore(ScriptExecutor):
         return Call(scripts.LIST, (*arguments, *wire.listings(self._root, where)), wire.read_page)
 
     @override
-    def events(self, job_id: str, after: int = 0, limit: int = 100) -> Operation[Sequence[JobEvent]]:
-        return Call(scripts.EVENTS, (job_id, after, limit), wire.read_events)
+    def events(
+        self, job_id: str, after: int = 0, limit: int = 100, most_bytes: int = 1_048_576
+    ) -> Operation[Sequence[JobEvent]]:
+        return Call(scripts.EVENTS, (job_id, after, limit, most_bytes), wire.read_events)
 
     @override
     def stats(self, tasks: Sequence[str], owner: str | None = None) -> Operation[Stats]:
         arguments: tuple[Argument, ...] = (wire.escape(owner), *map(wire.escape, tasks))
         return Call(scripts.STATS, arguments, partial(wire.read_stats, tasks))
+
+    @override
+    def existing(self, job_ids: Sequence[str]) -> Operation[frozenset[str]]:
+        return Call(scripts.EXISTING, tuple(job_ids), lambda reply: frozenset(wire.read_ids(reply)))
+
+    @override
+    def take_turn(self, name: str, seconds: float) -> Operation[bool]:
+        return Call(scripts.TAKE_TURN, (name, max(1, int(seconds * 1000))), bool)
 
     @override
     def ping(self) -> Operation[None]:

@@ -14,7 +14,8 @@ def _read(name: str) -> str:
 
 
 _LIVENESS = _read("liveness")
-_LIBRARY = _LIVENESS + _read("lib")
+_BATCH_COUNTS = _read("batch_counts")
+_LIBRARY = _LIVENESS + _BATCH_COUNTS + _read("lib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,16 @@ EVENTS = _load("events")
 PING = _load("ping")
 RESULT = _load("result")
 SECRET = _load("secret")
+EXISTING = _load("existing")
+TAKE_TURN = _load("take_turn")
+_EVENT_TO_TELL = _read("webhook_lib")
+WEBHOOK_TAKE = _load("webhook_take")
+WEBHOOK_BEGIN = _load("webhook_begin", _EVENT_TO_TELL)
+WEBHOOK_SETTLE = _load("webhook_settle", _EVENT_TO_TELL)
+WEBHOOK_LOG = _load("webhook_log")
+WEBHOOK_ENABLE = _load("webhook_enable")
+BATCH_CREATE = _load("batch_create")
+BATCH_GET = _load("batch_get")
+BATCH_SUBMITTED = _load("batch_submitted")
+BATCH_CANCEL = _load("batch_cancel", _BATCH_COUNTS)
+BATCH_EVENTS = _load("batch_events")

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from aijobs.job import ErrorCode, Job, JobStatus
+from aijobs.job import ErrorCode, Job, JobStatus, Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class NewJob:
     parent_id: str | None = None
     group_id: str | None = None
     idempotency: Idempotency | None = None
+    #: Who is told of this job instead of the app's own webhook.
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)

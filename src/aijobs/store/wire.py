@@ -9,8 +9,9 @@ from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote
 
-from aijobs.job import JobEvent, JobStatus
-from aijobs.store.record import read_event, read_job, to_fields, to_us
+from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.settings import Settings
+from aijobs.store.record import decode_fields, read_event, read_job, to_fields, to_us
 from aijobs.store.values import (
     Beat,
     Change,
@@ -46,8 +47,14 @@ def entry(task: str, queue: str, owner: str | None = None, batch_id: str | None 
     return "\n".join(map(escape, (owner, task, queue, batch_id)))
 
 
-def new_fields(job: NewJob) -> list[Argument]:
+def app_events(settings: Settings) -> str:
+    """The events that the app's own webhook wants, with spaces between; empty without one."""
+    return " ".join(settings.webhook_events) if settings.webhook_secrets and settings.webhook_url else ""
+
+
+def new_fields(job: NewJob, app_events: str) -> list[Argument]:
     """The record's fields beside those that every record has."""
+    hook = job.webhook
     given: dict[str, Argument | None] = {
         "owner": job.owner,
         "batch_id": job.batch_id,
@@ -57,6 +64,8 @@ def new_fields(job: NewJob) -> list[Argument]:
         "options": job.options_json,
         "parent_id": job.parent_id,
         "group_id": job.group_id,
+        "webhook_events": " ".join(hook.events) if hook else app_events or None,
+        "webhook_url": hook.url if hook else None,
     }
     return list(chain.from_iterable((name, value) for name, value in given.items() if value is not None))
 
@@ -125,15 +134,21 @@ def read_change(reply: Any) -> Change:
 def read_created(reply: Any) -> CreateReply:
     """The answer of `create.lua`."""
     outcome, record = reply
-    fields = to_fields(record)
-    return CreateReply(Creation(outcome.decode()), read_job(fields) if fields else None)
+    return CreateReply(Creation(outcome.decode()), read_job(decode_fields(record)) if record else None)
+
+
+def read_found(reply: Any) -> Job | None:
+    """The answer of `get.lua`."""
+    if not reply:
+        return None
+    record, position = reply
+    return read_job(decode_fields(record), position)
 
 
 def read_page(reply: Any) -> Page:
     """The answer of `list.lua`."""
     records, created, job_id = reply
-    found = [to_fields(record) for record in records]
-    jobs = [read_job(fields) for fields in found]
+    jobs = [read_job(decode_fields(record)) for record in records]
     return Page(jobs, Position(int(created), job_id.decode()) if created else None)
 
 

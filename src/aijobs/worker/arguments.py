@@ -9,10 +9,14 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery import Celery, uuid
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from aijobs.errors import ConfigurationError
+from aijobs.files.keys import extension_of, job_of, new_key, space_of
+from aijobs.files.uploaded import UploadedFile, mentions_file
+from aijobs.runtime import runtime_of
 
 #: Annotations whose values JSON carries as they are.
 _PLAIN = (Any, str, int, float, bool, None, type(None), list, dict, object, inspect.Parameter.empty)
@@ -40,15 +44,55 @@ def adapt(task_class: type) -> None:
         task_class.run = staticmethod(adapted) if isinstance(run, staticmethod) else adapted  # type: ignore[attr-defined]
 
 
-def dump_models(value: Any) -> Any:
-    """Arguments with the pydantic models among them as JSON values."""
+class FileOwner:
+    """Gives the files among a job's arguments to that job, so that they stay as long as its record.
+
+    Args:
+        app: of the task.
+        job_id: None until it is chosen.
+    """
+
+    def __init__(self, app: Celery, job_id: str | None) -> None:
+        self.job_id = job_id
+        self._runtime = runtime_of(app)
+
+    def own(self, file: UploadedFile) -> UploadedFile:
+        """The file as the job has it: stored now when it was not, copied when it is another job's.
+
+        Raises:
+            StoreUnavailable: the job store does not answer.
+            FileGone: it is another job's, and not there any more.
+            OSError: the file store does not work.
+        """
+        self.job_id = self.job_id or uuid()
+        if file.is_stored and job_of(file.key) == self.job_id:
+            return file
+        store = self._runtime.store
+        key = new_key(space_of(store.run(store.secret())), self.job_id, extension_of(file.name))
+        return file.stored_as(self._runtime.files, key)
+
+
+def dump_models(value: Any, owner: FileOwner | None = None) -> Any:
+    """Arguments with the pydantic models among them as JSON values.
+
+    Args:
+        value: the arguments, or a result.
+        owner: of the files among them.
+    """
+    if isinstance(value, UploadedFile) and owner is not None:
+        return owner.own(value).model_dump(mode="json")
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, list | tuple):
-        return type(value)(map(dump_models, value)) if type(value) in (list, tuple) else value
+        return type(value)(dump_models(item, owner) for item in value) if type(value) in (list, tuple) else value
     if type(value) is dict:
-        return {name: dump_models(item) for name, item in value.items()}
+        return {name: dump_models(item, owner) for name, item in value.items()}
     return value
+
+
+def takes_files(task: Any) -> bool:
+    """Whether a task has a parameter for uploaded files."""
+    return bool(getattr(task.run, "__aijobs_takes_files__", False))
 
 
 def _adapted(function: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -76,6 +120,7 @@ def _adapted(function: Callable[..., Any]) -> Callable[..., Any] | None:
         return dump_models(function(*bound.args, **bound.kwargs))
 
     run.__aijobs_adapted__ = True  # type: ignore[attr-defined]
+    run.__aijobs_takes_files__ = any(map(mentions_file, adapters.values()))  # type: ignore[attr-defined]
     return run
 
 

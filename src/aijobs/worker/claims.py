@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-import secrets
 from typing import Any
 
 from celery import Celery
 
+from aijobs.broker.held import session_id
 from aijobs.store.values import Claim
 
 #: The request's attribute that holds the token.
@@ -18,26 +17,18 @@ REFUSED = "aijobs_refused"
 #: The request's attribute that holds when a retry is due, as ISO 8601 text.
 DUE = "aijobs_due"
 
-_BUILT_IN = "celery."
+_BUILT_IN = ("celery.", "aijobs.")
 
-
-#: By process id: a forked child is another session.
-_sessions: dict[int, str] = {}
 _counter = itertools.count(1)
 
 
-def session() -> str:
-    """What this process calls itself towards the store, as the holder of its claims."""
-    return _sessions.setdefault(os.getpid(), secrets.token_hex(6))
-
-
 def new_token() -> str:
-    """A token for one delivery of a message: the session, a dot, and a number."""
-    return f"{session()}.{next(_counter):x}"
+    """A token for one delivery of a message: the id of this process's session, a dot, and a number."""
+    return f"{session_id()}.{next(_counter):x}"
 
 
 def is_job(task_name: str | None) -> bool:
-    """Whether a task's executions are jobs; Celery's built-in tasks are machinery."""
+    """Whether a task's executions are jobs; Celery's built-in tasks, and our own, are machinery."""
     return not (task_name or "").startswith(_BUILT_IN)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -33,6 +34,16 @@ class Draft(Protocol):
 
 #: Set while `submit()` has Celery build a message.
 drafting: ContextVar[Draft | None] = ContextVar("aijobs_draft", default=None)
+
+
+@contextlib.contextmanager
+def handing_to(draft: Draft) -> Iterator[None]:
+    """Has a draft take over what Celery publishes inside the `with` block."""
+    token = drafting.set(draft)
+    try:
+        yield
+    finally:
+        drafting.reset(token)
 
 
 def record_publishes(app: Celery) -> None:
@@ -154,7 +165,7 @@ def _guard(task_class: Any) -> None:
 
 
 def _before_run(sender: Any = None, task: Any = None, **_: Any) -> None:
-    if not isinstance(task.backend, JobBackendMixin) or task.request.is_eager:
+    if not isinstance(task.backend, JobBackendMixin) or task.request.is_eager or not is_job(task.name):
         return
     if isinstance(task, ProgressTask):
         task.open_reports()

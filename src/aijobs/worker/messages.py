@@ -1,8 +1,8 @@
-"""What a task message says of its job, and a message made again from what the record kept of it."""
+"""What a task message says of its job, and what the record kept of it: the message made again, what follows it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,7 +51,8 @@ def new_job(app: Celery, name: str, message: Any, options: Mapping[str, Any]) ->
     head = head_of(message)
     # Protocol 1 has a mapping as its body, protocol 2 a sequence.
     args, kwargs, embed = (head["args"], head["kwargs"], {}) if head is message.body else message.body
-    arguments, rest = _encode(runtime_of(app).settings.arguments_bytes, [args, kwargs], _rest(head, embed, options))
+    kept = _rest(head, embed, options)
+    arguments, rest = _encode(runtime_of(app).settings.arguments_bytes, [args, kwargs], kept)
     return NewJob(
         id=head["id"],
         task=name,
@@ -63,6 +64,18 @@ def new_job(app: Celery, name: str, message: Any, options: Mapping[str, Any]) ->
         parent_id=head.get("parent_id"),
         group_id=head.get("group"),
     )
+
+
+def encode_arguments(limit: int, arguments: Any, rest: str) -> tuple[str | None, str | None]:
+    """Arguments as JSON text, and the rest of the message, which is; neither when they are too large together.
+
+    Half a message could not be sent again.
+
+    Raises:
+        TypeError: the arguments are not JSON; a ValueError or a LookupError says the same.
+    """
+    text = str(dumps(arguments))
+    return (text, rest or None) if len(text) + len(rest) <= limit else (None, None)
 
 
 def queue_name(app: Celery, options: Mapping[str, Any]) -> str:
@@ -80,18 +93,36 @@ def rebuild(app: Celery, job: Job, *, anew: bool) -> tuple[Any, dict[str, Any]]:
         anew: whether a new run begins, with all its retries and without the expiry of the one before.
     """
     args, kwargs = loads(job.arguments_json or "[[], {}]")
-    options = loads(job.options_json or "{}")
-    sending = options.pop("sending", {})
+    options = _kept(job)
+    sending, stamps = options.pop("sending", {}), options.pop("stamps", {})
     if anew:
         options = {name: value for name, value in options.items() if name not in _OF_A_RUN}
     else:
         # Attempts that were not lost, and did not end the job, asked for a retry.
         options["retries"] = max(options.get("retries", 0), job.attempt - job.lost_deliveries)
         options["eta"] = job.scheduled_at
-    message = app.amqp.as_task_v2(job.id, job.task, args, kwargs, **options, **options.pop("stamps", {}))
+    message = app.amqp.as_task_v2(job.id, job.task, args, kwargs, **options, **stamps)
     if "exchange" not in sending:
         sending["queue"] = job.queue
     return message, sending
+
+
+def is_routed(job: Job) -> bool:
+    """Whether an exchange decides which queue gets a job's message, so that it cannot be looked up."""
+    return bool(_kept(job).get("sending", {}).get("exchange"))
+
+
+def later_steps(job: Job) -> Iterator[str]:
+    """Ids of what follows a job in its chain."""
+    for step in _kept(job).get("chain") or ():
+        if job_id := step.get("options", {}).get("task_id"):
+            yield job_id
+
+
+def _kept(job: Job) -> dict[str, Any]:
+    """What `_rest` made of a job's message."""
+    kept: dict[str, Any] = loads(job.options_json or "{}")
+    return kept
 
 
 def _rest(head: Mapping[str, Any], embed: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,12 +142,10 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _encode(limit: int, arguments: Any, rest: Any) -> tuple[str | None, str | None]:
-    """Both as JSON text; neither when one is too large or not JSON, since half a message cannot be sent again."""
     try:
-        texts = str(dumps(arguments)), str(dumps(rest)) if rest else ""
+        return encode_arguments(limit, arguments, str(dumps(rest)) if rest else "")
     except (TypeError, ValueError, LookupError):
         return None, None
-    return (texts[0], texts[1] or None) if sum(map(len, texts)) <= limit else (None, None)
 
 
 def _read_time(text: str | None) -> datetime | None:

@@ -17,18 +17,19 @@ from typing import Any
 import celery
 from celery.concurrency import ALIASES
 
+from aijobs.broker.held import session_id
 from aijobs.errors import StoreUnavailable
 from aijobs.runtime import Runtime
+from aijobs.settings import Settings
 from aijobs.store.values import Beat, Standing
 from aijobs.worker.cancelling import jobs_at_hand
-from aijobs.worker.claims import session
 from aijobs.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
 
 #: How often a worker that runs jobs asks how they stand, seconds: so soon a cancel is heard.
 TICK_SECONDS = 0.5
-#: How often an idle one gives a sign of life, seconds; more often when the lease is short.
+#: How often an idle one gives a sign of life, seconds, when its lease is long.
 IDLE_SECONDS = 5.0
 
 
@@ -46,7 +47,7 @@ class Pulse:
         self._worker = worker
         self._heed = heed
         self._constant = _constant_facts(worker)
-        self._idle = min(runtime.settings.lease_seconds / 3, IDLE_SECONDS)
+        self._idle = idle_seconds(runtime.settings)
         self._due = 0.0
         self._away = False
         self._stopped = threading.Event()
@@ -66,7 +67,7 @@ class Pulse:
             self._thread.join(TICK_SECONDS)
         store = self._runtime.store
         try:
-            store.run(store.leave(session()))
+            store.run(store.leave(session_id()))
         except StoreUnavailable as error:
             logger.warning("%s", error)
 
@@ -81,7 +82,7 @@ class Pulse:
     def _beat(self) -> None:
         jobs = jobs_at_hand()
         store = self._runtime.store
-        beat = Beat(session(), self._worker.hostname, self._facts(), [(job.id, job.token) for job in jobs])
+        beat = Beat(session_id(), self._worker.hostname, self._facts(), [(job.id, job.token) for job in jobs])
         try:
             standings = store.run(store.beat(beat))
         except StoreUnavailable as error:
@@ -104,6 +105,11 @@ class Pulse:
             "queues": sorted(worker.app.amqp.queues.consume_from),
         }
         return json.dumps(self._constant | changing)
+
+
+def idle_seconds(settings: Settings) -> float:
+    """How often a worker gives a sign of life when it has nothing to ask: three times per lease, or more often."""
+    return min(IDLE_SECONDS, settings.lease_seconds / 3)
 
 
 def _constant_facts(worker: Any) -> dict[str, Any]:

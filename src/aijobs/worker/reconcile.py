@@ -7,15 +7,12 @@ it had acknowledged them early.
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery, states
 from celery.backends.base import DisabledBackend
-from redis.exceptions import RedisError
 
 from aijobs.broker.leases import Lease, consumed, has_leases
 from aijobs.broker.presence import list_keys, present
@@ -24,7 +21,9 @@ from aijobs.job import ErrorCode, Job, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.base import JobStore, Operation
 from aijobs.store.values import Change, Claim, Failure, Suspect
+from aijobs.worker.messages import is_routed
 from aijobs.worker.outcome import describe_failure, encode_json
+from aijobs.worker.periodic import Periodic
 from aijobs.worker.resending import republish
 
 logger = logging.getLogger(__name__)
@@ -36,8 +35,14 @@ _ACKNOWLEDGED_EARLY = "The worker that ran the job was lost, and its message had
 _PART_OF_LEASE = 3
 
 
+def reconciling(app: Celery) -> Periodic:
+    """What looks for lost jobs in a worker, every third of a lease."""
+    interval = runtime_of(app).settings.lease_seconds / _PART_OF_LEASE
+    return Periodic("aijobs-reconcile", interval, Reconciler(app).look, "Lost jobs are looked for later")
+
+
 class Reconciler:
-    """A thread of each worker that looks for lost jobs and has them run after all; one of them does at a time.
+    """Looks for lost jobs and has them run after all; of all workers, one does at a time.
 
     Which jobs wait in a queue it can tell of Redis alone; with other brokers it sees to those that ran in a worker
     which is gone.
@@ -50,25 +55,6 @@ class Reconciler:
         self._app = app
         self._runtime = runtime_of(app)
         self._store = self._runtime.store
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="aijobs-reconcile", daemon=True)
-
-    def start(self) -> None:
-        """Begins to look, every third of a lease."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Looks no more."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._runtime.settings.lease_seconds / _PART_OF_LEASE):
-            try:
-                self.look()
-            except (AijobsError, RedisError, OSError) as error:
-                logger.warning("Lost jobs are looked for later: %s", error)
-            except Exception:
-                logger.exception("Lost jobs are looked for later")
 
     def look(self) -> None:
         """One look, when it is time for one.
@@ -101,7 +87,7 @@ class Reconciler:
         if has_message:
             return
         job = self._store.run(self._store.get(suspect.job_id))
-        if job is not None and job.status is JobStatus.QUEUED and not _is_routed(job):
+        if job is not None and job.status is JobStatus.QUEUED and not is_routed(job):
             self._send_again(job)
 
     def _put_back(self, suspect: Suspect, has_message: bool) -> bool:
@@ -161,9 +147,3 @@ def _end_by_celery(store: JobStore, job_id: str, meta: Mapping[str, Any]) -> Ope
     status = JobStatus.REVOKED if meta["status"] == states.REVOKED else JobStatus.FAILED
     failure = describe_failure(meta["result"], meta.get("traceback"))
     return store.finish(Claim(job_id), status, failure=failure)
-
-
-def _is_routed(job: Job) -> bool:
-    """Whether an exchange decides which queue gets the message, so that it cannot be looked up."""
-    sending: Any = json.loads(job.options_json or "{}").get("sending", {})
-    return bool(sending.get("exchange"))

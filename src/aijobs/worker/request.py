@@ -110,9 +110,7 @@ class JobRequest(Request):
     def give_up(self) -> None:
         """Ends an unfinished job whose message is gone, because this worker stops."""
         self._already_cancelled = True
-        self.task.backend.mark_as_failure(
-            self.id, WorkerLostError(_NOTHING_TO_RETURN), request=self._context, store_result=self.store_errors
-        )
+        self._fail(WorkerLostError(_NOTHING_TO_RETURN))
 
     def _announce_cancelled(self, emit_retry: bool = True) -> None:
         if self.acknowledged:
@@ -129,12 +127,14 @@ class JobRequest(Request):
         return isinstance(exception, Terminated) and not meant
 
     def _give_up_poison(self) -> bool:
+        if not is_job(self._type):
+            return False
         lost = self._lost_deliveries()
-        if lost < runtime_of(self._app).settings.max_deliveries or not is_job(self._type):
+        if lost < runtime_of(self._app).settings.max_deliveries:
             return False
         poison = JobPoisoned(f"{lost} worker processes were lost with this job; it is not run again.")
         state.task_ready(self)
-        self.task.backend.mark_as_failure(self.id, poison, request=self._context, store_result=self.store_errors)
+        self._fail(poison)
         signals.task_failure.send(
             sender=self.task,
             task_id=self.id,
@@ -155,7 +155,7 @@ class JobRequest(Request):
         a loss counts half, since a message may also be one that no worker lives to begin.
         """
         counted = lost_deliveries(self.message)
-        if not self._delivery_info["redelivered"] or not is_job(self._type):
+        if not self._delivery_info["redelivered"]:
             return counted
         store = runtime_of(self._app).store
         try:
@@ -176,6 +176,9 @@ class JobRequest(Request):
         failure = Failure(ErrorCode.REJECTED, "The task ended itself without a result (Ignore).")
         store = runtime_of(self._app).store
         self._write(store.finish(self._claim(), JobStatus.REVOKED, failure=failure))
+
+    def _fail(self, why: Exception) -> None:
+        self.task.backend.mark_as_failure(self.id, why, request=self._context, store_result=self.store_errors)
 
     def _requeue(self, failure: Failure | None, why: Return) -> Change | None:
         return self._write(runtime_of(self._app).store.requeue(self._claim(), failure, why=why))

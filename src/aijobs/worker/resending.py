@@ -10,7 +10,7 @@ from celery import Celery
 from aijobs.errors import PublishFailed
 from aijobs.job import Job
 from aijobs.store.values import NewJob
-from aijobs.worker.hooks import Draft, drafting
+from aijobs.worker.hooks import Draft, handing_to
 from aijobs.worker.messages import rebuild
 
 
@@ -34,12 +34,8 @@ def send_again(app: Celery, job: Job, draft: Draft, *, anew: bool, **options: An
         **options: of the publishing, beside those that the message had before.
     """
     message, sending = rebuild(app, job, anew=anew)
-    token = drafting.set(draft)
-    try:
-        with app.producer_or_acquire(options.pop("producer", None)) as producer:
-            app.amqp.send_task_message(producer, job.task, message, **{**sending, **options})
-    finally:
-        drafting.reset(token)
+    with handing_to(draft), app.producer_or_acquire(options.pop("producer", None)) as producer:
+        app.amqp.send_task_message(producer, job.task, message, **{**sending, **options})
 
 
 class _Plain:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
-from celery import bootsteps
+from celery import Celery, bootsteps
 
+from aijobs.broker.held import session_id
 from aijobs.broker.keeper import Entry, Keeper, needs_keeper
 from aijobs.broker.leases import lease_entries
 from aijobs.runtime import Runtime, runtime_of
 from aijobs.worker.cancelling import Canceller
-from aijobs.worker.claims import session
 from aijobs.worker.defaults import weakened_promises
+from aijobs.worker.filesweep import file_sweeper
 from aijobs.worker.hooks import guard_tasks
 from aijobs.worker.interrupt import make_interruptible
-from aijobs.worker.pulse import Pulse
-from aijobs.worker.reconcile import Reconciler
+from aijobs.worker.periodic import Periodic
+from aijobs.worker.pulse import Pulse, idle_seconds
+from aijobs.worker.reconcile import reconciling
 from aijobs.worker.stopping import Stopper
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,9 @@ class JobsStep(bootsteps.StartStopStep):
         if needs_keeper(worker.pool_cls):
             self._keeper = _keeper(self._runtime)
             self._keeper.start()
-        self._reconciler = Reconciler(worker.app)
-        self._reconciler.start()
+        self._periodic = list(_periodic(worker.app))
+        for one in self._periodic:
+            one.start()
         self._stopper = Stopper(worker, self._say_goodbye)
         self._stopper.start()
 
@@ -58,20 +62,23 @@ class JobsStep(bootsteps.StartStopStep):
         self._stopper.begin()
 
     def _say_goodbye(self) -> None:
-        self._reconciler.stop()
+        for one in self._periodic:
+            one.stop()
         if self._keeper is not None:
             self._keeper.stop()
         self._pulse.stop()
 
 
+def _periodic(app: Celery) -> Iterator[Periodic]:
+    """What the worker does again and again beside its jobs."""
+    yield reconciling(app)
+    sweeper = file_sweeper(runtime_of(app))
+    if sweeper is not None:
+        yield sweeper
+
+
 def _keeper(runtime: Runtime) -> Keeper:
     """What keeps a worker alive in the eyes of broker and store while a task does not let its threads run."""
     store = runtime.store
-    call = store.export(store.stay_alive(session()))
-    interval = min(5.0, runtime.settings.lease_seconds / 3)
-    alive = Entry(call.url, call.script, tuple(call.keys), tuple(map(_plain, call.arguments)), interval)
+    alive = Entry(store.export(store.stay_alive(session_id())), idle_seconds(runtime.settings))
     return Keeper([*lease_entries(runtime.app), alive])
-
-
-def _plain(argument: str | bytes | float) -> str | float:
-    return argument.decode() if isinstance(argument, bytes) else argument

@@ -14,7 +14,7 @@ from celery import Celery, Task
 
 from aijobs.job import Progress
 from aijobs.runtime import runtime_of
-from aijobs.worker.arguments import adapt, dump_models
+from aijobs.worker.arguments import FileOwner, adapt, dump_models
 from aijobs.worker.claims import TOKEN, claim_of
 from aijobs.worker.progress import Reporter, enter_job, open_reporter, reporter_of_helper
 
@@ -54,9 +54,20 @@ class ProgressTask(Task):
         adapt(cls)
         return super().bind(app)
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
-        """Sends the task, as Celery's own does; pydantic models among the arguments travel as JSON."""
-        return super().apply_async(dump_models(args), dump_models(kwargs), *rest, **options)
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *rest: Any, **options: Any
+    ) -> Any:
+        """Sends the task, as Celery's own does; pydantic models among the arguments travel as JSON.
+
+        Uploaded files among them become the new job's: they are stored now, or copied from the job they belong to.
+
+        Raises:
+            StoreUnavailable: there are files, and the job store does not answer.
+            FileGone: a file of another job is not there any more.
+        """
+        owner = FileOwner(self.app, task_id)
+        args, kwargs = dump_models(args, owner), dump_models(kwargs, owner)
+        return super().apply_async(args, kwargs, owner.job_id, *rest, **options)
 
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
         """Reports how far the job has come.

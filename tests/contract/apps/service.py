@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from aijobs import ProgressTask
-from aijobs.http import job_router
+from aijobs.http import StreamLimits, job_router
 
 url = os.environ["TEST_URL"]
 celery_app = Celery("service", broker=url, backend=url)
@@ -48,4 +49,5 @@ def fail(reason: str) -> None:
 
 
 app = FastAPI()
-app.include_router(job_router(celery_app))
+limits = StreamLimits(**json.loads(os.environ.get("TEST_STREAM_LIMITS", "{}")))
+app.include_router(job_router(celery_app, stream_limits=limits))

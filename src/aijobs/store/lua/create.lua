@@ -8,7 +8,7 @@
 -- ARGV[21] Celery group ('' = none)
 -- ARGV[23…] more fields of the record, name and value in turn
 --
--- Returns {'created' | 'exists' | 'conflict', the record as HGETALL gives it}.
+-- Returns {'created' | 'exists' | 'conflict', the record as HGETALL gives it, as JSON text: '' without one}.
 -- The remembered job of an idempotency key is written as fingerprint, newline, id.
 
 local reservation = ARGV[13] ~= '' and root .. ':idem:' .. ARGV[13]
@@ -17,18 +17,20 @@ if reservation then
   -- A job that never reached the broker holds its key no longer: the next submission with it is a new try.
   local failure = first and redis.call('HGET', root .. ':job:' .. first, 'error_code')
   if first and failure ~= 'publish_failed' and redis.call('EXISTS', root .. ':job:' .. first) == 1 then
-    if fingerprint ~= ARGV[14] then return {'conflict', {}} end
-    return {'exists', redis.call('HGETALL', root .. ':job:' .. first)}
+    if fingerprint ~= ARGV[14] then return {'conflict', ''} end
+    return {'exists', cjson.encode(redis.call('HGETALL', root .. ':job:' .. first))}
   end
 end
 local before = load_job()
 local meant = ARGV[19] == '1' or ARGV[19] == ':' .. (redis.call('HGET', key, 'rev') or '')
 if before.status ~= '' and not (meant and FINISHED[before.status]) then
-  return {'exists', redis.call('HGETALL', key)}
+  return {'exists', cjson.encode(redis.call('HGETALL', key))}
 end
 
--- What a job submits after it and its children were cancelled is not run.
+-- What a job submits after it and its children were cancelled is not run; nor is what a batch gets after its cancel.
+local _, _, _, batch = split(ARGV[9])
 local stillborn = ARGV[20] ~= '' and redis.call('HGET', root .. ':job:' .. ARGV[20], 'cancel_children')
+  or before.status == '' and batch ~= '' and redis.call('HGET', root .. ':batch:' .. batch .. ':record', 'cancel_requested')
 
 -- A push that fails ends the script, so it comes first: nothing is undone when a script ends.
 if ARGV[15] ~= '' and not stillborn then
@@ -59,4 +61,4 @@ if stillborn then
   revoke(job, ARGV[22])
 end
 commit(job)
-return {'created', redis.call('HGETALL', key)}
+return {'created', cjson.encode(redis.call('HGETALL', key))}

@@ -3,8 +3,9 @@
 -- ARGV[13] status         ARGV[16] traceback                 ARGV[19] progress: fraction ('' = unknown)
 -- ARGV[14] error code     ARGV[17] result as JSON ('' = none) ARGV[20] progress: detail ('' = as it is)
 -- ARGV[15] error message  ARGV[18] largest inline result, bytes
+-- ARGV[21] events that the app's webhook wants
 
-local job = load_or_adopt()
+local job = load_or_adopt(ARGV[21])
 if not is_current(job) then
   if job.status == '' then write_result() end
   return answer(0, job)

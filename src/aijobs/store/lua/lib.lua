@@ -30,6 +30,10 @@ local LOST_LENGTH = 2000
 -- A message's generation: how often its job was replaced by another task, times this, plus how often it was retried.
 local REPLACED = 1000000
 
+-- The kinds of events that a webhook may be told, and how long one is kept to be told, milliseconds.
+local TOLD = {['job.status'] = true, ['job.attempt'] = true, ['job.completed'] = true}
+local LONGEST_TELLING = 345600000
+
 -- Of a job's earlier runs, so many are remembered.
 local MOST_RUNS = 20
 
@@ -94,17 +98,43 @@ local function trim(most)
   end
 end
 
+-- Keeps what a webhook is to be told of an event, when the record wants that: nothing that happens to the record later
+-- changes it, and no process can forget it.
+local function announce(kind, seq)
+  local wanted = TOLD[kind] and redis.call('HGET', key, 'webhook_events')
+  if not wanted or not string.find(' ' .. wanted .. ' ', ' ' .. kind .. ' ', 1, true) then return end
+  local f = redis.call('HMGET', key, 'task', 'status', 'attempt', 'batch_id', 'metadata', 'webhook_url')
+  local told, due = root .. ':webhook:' .. id .. ':' .. seq, root .. ':webhooks:due'
+  -- The revision is that which the change comes to, at its end.
+  redis.call('HSET', told, 'type', kind, 'at', now, 'task', f[1], 'status', f[2], 'job_attempt', f[3],
+    'rev', tonumber(redis.call('HGET', key, 'rev') or '0') + 1)
+  if f[4] then redis.call('HSET', told, 'batch_id', f[4]) end
+  if f[5] then redis.call('HSET', told, 'metadata', f[5]) end
+  if f[6] then redis.call('HSET', told, 'url', f[6]) end
+  redis.call('PEXPIRE', told, LONGEST_TELLING)
+  redis.call('ZADD', due, now, id .. '\n' .. seq)
+  redis.call('PEXPIRE', due, LONGEST_TELLING)
+end
+
 local function emit(kind, data)
   changed = true
   local seq = redis.call('HINCRBY', key, 'seq', 1)
+  announce(kind, seq)
   redis.call('XADD', stream, 'MAXLEN', '~', ARGV[4], seq .. '-0', 't', kind, 'd', data)
 end
 
--- A batch's list lives as long as the last of its jobs.
-local function keep_batch(entry, milliseconds)
-  local _, _, _, batch = split(entry)
-  local listing = root .. ':batch:' .. batch
-  if batch ~= '' and redis.call('PTTL', listing) < milliseconds then redis.call('PEXPIRE', listing, milliseconds) end
+-- Has the job's batch keep up with it.
+local function tell_own_batch(job, expires)
+  local _, _, _, batch = split(job.entry)
+  if batch == '' then return end
+  if job.counted ~= job.status then
+    local member = {
+      id = id, counted = job.counted, status = job.status, over = FINISHED[job.status], expires = expires,
+      custom_id = cjson.decode(redis.call('HGET', key, 'metadata') or '{}').custom_id or '',
+    }
+    if count_in_batch(root, batch, now, ARGV[4], member) then redis.call('HSET', key, 'counted', job.status) end
+  end
+  keep_batch(root, batch, milliseconds_to_live(), LEAST_IDEMPOTENCY)
 end
 
 -- The end of every accepted change: revision, lifetime, Celery's result, and the notice that wakes readers.
@@ -116,7 +146,7 @@ local function commit(job)
   local milliseconds = milliseconds_to_live()
   redis.call('PEXPIRE', key, milliseconds)
   redis.call('PEXPIRE', stream, milliseconds)
-  keep_batch(job.entry, milliseconds)
+  tell_own_batch(job, expires)
   if job.idem then
     redis.call('PEXPIRE', root .. ':idem:' .. job.idem, math.max(milliseconds, LEAST_IDEMPOTENCY))
   end
@@ -135,11 +165,12 @@ end
 
 local function load_job()
   local f = redis.call('HMGET', key, 'status', 'claim', 'attempt', 'lost', 'entry', 'cancel_requested', 'created',
-    'idem', 'started', 'losses', 'generation')
+    'idem', 'started', 'losses', 'generation', 'counted')
   return {
     status = f[1] or '', claim = f[2] or '', attempt = tonumber(f[3] or '0'), lost = f[4] or ',',
     entry = f[5] or ARGV[9], cancel = f[6] and 1 or 0, created = f[7] or now, idem = f[8], started = f[9] or '0',
     losses = tonumber(f[10] or '0'), generation = tonumber(f[11] or '0'),
+    counted = f[12] or nil,
   }
 end
 
@@ -185,13 +216,18 @@ local function forget_run(job)
   if #runs > MOST_RUNS then table.remove(runs, 1) end
   redis.call('DEL', key, key .. ':result')
   redis.call('HSET', key, 'seq', seq, 'rev', rev, 'lost', job.lost, 'history', cjson.encode(runs))
+  -- A run that is of no batch, or of another, leaves the old one as it was.
+  local _, _, _, old = split(job.entry)
+  local _, _, _, new = split(ARGV[9])
+  if job.counted and old == new then redis.call('HSET', key, 'counted', job.counted) end
 end
 
--- Jobs of publishers that do not know of the store get their record from the first worker that reports them.
-local function load_or_adopt()
+-- Jobs of publishers that do not know of the store get their record from the first worker that reports them. `events`
+-- are those that the app's webhook wants, with spaces between.
+local function load_or_adopt(events)
   local job = load_job()
   if job.status == '' and ARGV[5] ~= '' then
-    insert({})
+    insert(events ~= '' and {'webhook_events', events} or {})
     job = load_job()
   end
   return job

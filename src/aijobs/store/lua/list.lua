@@ -7,7 +7,8 @@
 -- ARGV[4]  id after which to go on at the   ARGV[8]  statuses that must match, each between commas ('' = any)
 --          newest creation time ('' = none) ARGV[9…] the sorted sets
 --
--- Returns {records, position after the last job looked at: creation time, id}; the position is '' at the end.
+-- Returns {records as HGETALL gives them, each as JSON text; position after the last job looked at: creation time, id};
+-- the position is '' at the end.
 
 local root, wanted, budget, top, after = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local page, looked_at = {}, 0
@@ -58,6 +59,6 @@ while true do
     looked_at = looked_at + 1
     top, after = candidate.score, candidate.id
     local job_key = root .. ':job:' .. candidate.id
-    if matches(job_key) then page[#page + 1] = redis.call('HGETALL', job_key) end
+    if matches(job_key) then page[#page + 1] = cjson.encode(redis.call('HGETALL', job_key)) end
   end
 end

@@ -1,8 +1,9 @@
 -- Writes the progress of the running attempt; with no progress it only answers whether this attempt is the running one.
 --
 -- ARGV[13] fraction 0–1 ('' = unknown)   ARGV[14] detail as JSON ('' = no progress to write)
+-- ARGV[15] events that the app's webhook wants
 
-local job = load_or_adopt()
+local job = load_or_adopt(ARGV[15])
 if not is_current(job) then
   if job.status == '' then write_result() end
   return answer(0, job)

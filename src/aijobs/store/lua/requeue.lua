@@ -6,11 +6,12 @@
 -- ARGV[19] time to live of a finished job, microseconds
 -- ARGV[20] 'retry' or 'replaced', which go on with another message; 'rejected', 'returned' (the attempt does not count) or
 --          'lost', which go on with the same
+-- ARGV[21] events that the app's webhook wants
 --
 -- A job whose cancel was asked for is revoked instead; Celery's result is left to the caller then.
 
 -- A bystander, or a worker that stops before it began, has no attempt to return, so what it names gets no record either.
-local job = (claim == '' or ARGV[20] == 'returned') and load_job() or load_or_adopt()
+local job = (claim == '' or ARGV[20] == 'returned') and load_job() or load_or_adopt(ARGV[21])
 if not is_current(job) or (job.status == 'queued' and claim == '') then
   if job.status == '' then write_result() end
   return answer(0, job)

@@ -2,12 +2,13 @@
 -- that is gone was delivered again: the new attempt takes it over, unless somebody has asked for it to be cancelled.
 --
 -- ARGV[13] time to live of a finished job, microseconds   ARGV[14] generation of the message
+-- ARGV[15] events that the app's webhook wants
 --
 -- A task publishes its retry before it reports it, so a message of a later generation may come while the attempt that
 -- sent it still runs.
 
 local generation = tonumber(ARGV[14])
-local job = load_or_adopt()
+local job = load_or_adopt(ARGV[15])
 if job.status == '' or FINISHED[job.status] then
   if job.status == '' then write_result() end
   return answer(0, job)
