@@ -27,7 +27,7 @@ USER_NAME, USER_ID = "appuser", 10001
 #: Where the image has the app.
 APP_FOLDER = "/app"
 #: Folders for volumes. The image has them, owned by its user, so that a new volume is that user's as well.
-FILES_FOLDER, BEAT_FOLDER = "/data/files", "/data/beat"
+FILES_FOLDER, BEAT_FOLDER, CACHE_FOLDER = "/data/files", "/data/beat", "/data/cache"
 #: Where the API listens inside its container.
 API_PORT = 8000
 
