@@ -82,7 +82,6 @@ DASHBOARD_PORTS = {
 _EITHER_OR = (
     frozenset({ServiceName.REDIS, ServiceName.VALKEY}),
     frozenset({ServiceName.POSTGRES, ServiceName.PGVECTOR}),
-    frozenset({ServiceName.CHROMA, ServiceName.QDRANT, ServiceName.PGVECTOR}),
 )
 
 _TARGET = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
