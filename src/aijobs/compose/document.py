@@ -28,7 +28,7 @@ _NETWORKS = {
     "backend": Note("The servers: no way in from outside, and none out.", {"internal": True}),
     "outside": Note("The way out, to models and the like, and in to published ports.", {}),
 }
-_GPU = {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
+_GPU: Node = {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
 
 
 def render(plan: Deployment) -> str:

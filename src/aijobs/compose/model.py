@@ -19,6 +19,8 @@ class Probe:
     """A command that succeeds while a service is well; times are seconds."""
 
     command: tuple[str, ...]
+    #: The same for whether it lives, where that is not the same; who does not is restarted.
+    live: tuple[str, ...] = ()
     interval: int = 10
     timeout: int = 5
     retries: int = 3
@@ -100,6 +102,8 @@ class Service:
     needs: tuple[str, ...] = ()
     profile: Profile | None = None
     gpu: bool = False
+    #: Jobs at a time.
+    concurrency: int = 1
     #: The queues that it takes jobs from.
     queues: tuple[str, ...] = ()
     #: Why a choice is as it is, by the name that the choice has in compose.yaml.

@@ -17,7 +17,8 @@ LOCUST_IMAGE = "locustio/locust:2.43.3"
 #: Where Prometheus finds the broker's numbers.
 EXPORTER_PORT = 9121
 #: The key prefix of the store, in which people may have chosen another.
-KEY_PREFIX = "${AIJOBS_KEY_PREFIX:-aijobs}"
+DEFAULT_PREFIX = "aijobs"
+KEY_PREFIX = f"${{AIJOBS_KEY_PREFIX:-{DEFAULT_PREFIX}}}"
 
 _LOOPBACK = "Reachable from this machine only; from others through a tunnel, such as ssh -L {port}:localhost:{port}."
 
@@ -42,9 +43,18 @@ def monitoring(spec: DeploymentSpec, queues: Sequence[str]) -> Iterator[Service]
 
 def counted_keys(queues: Sequence[str], prefix: str) -> list[str]:
     """The keys of the store whose sizes say how the jobs do: by status, by queue, and the workers."""
-    listings = [f"{prefix}:jobs:{status}" for status in JobStatus]
-    waiting = [f"{prefix}:queue:{queue}" for queue in queues]
-    return [*listings, *waiting, f"{prefix}:workers"]
+    listings = [status_key(status, prefix) for status in JobStatus]
+    return [*listings, *(queue_key(queue, prefix) for queue in queues), f"{prefix}:workers"]
+
+
+def status_key(status: JobStatus, prefix: str) -> str:
+    """Where the store lists the jobs with a status."""
+    return f"{prefix}:jobs:{status}"
+
+
+def queue_key(queue: str, prefix: str) -> str:
+    """Where the store lists the jobs that wait in a queue."""
+    return f"{prefix}:queue:{queue}"
 
 
 def _published(spec: DeploymentSpec, name: ServiceName, inside: int) -> Published:

@@ -28,6 +28,8 @@ USER_NAME, USER_ID = "appuser", 10001
 APP_FOLDER = "/app"
 #: Folders for volumes. The image has them, owned by its user, so that a new volume is that user's as well.
 FILES_FOLDER, BEAT_FOLDER, CACHE_FOLDER = "/data/files", "/data/beat", "/data/cache"
+#: Where workers and scheduler leave signs of life; in memory, and of each container its own.
+HEALTH_FOLDER = "/tmp/health"
 #: Where the API listens inside its container.
 API_PORT = 8000
 
@@ -194,8 +196,10 @@ class DeploymentSpec(BaseModel):
     ports: Mapping[ServiceName, Port] = Field(default_factory=dict)
     #: Processes of the API.
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2
-    #: What the Makefile is called; empty writes none.
-    makefile: Makefile | Literal[""] = "Makefile"
+    #: What the Makefile is called.
+    makefile: Makefile = "Makefile"
+    #: Files that are not written, since the team has its own.
+    skip: Annotated[frozenset[str], BeforeValidator(_split)] = frozenset()
     #: Whether to write manifests for Kubernetes as well.
     kubernetes: bool = False
 

@@ -38,6 +38,11 @@ _BROKER_NOTES = {
 }
 
 
+def vector_sql() -> str:
+    """What a new database with vectors does first."""
+    return "CREATE EXTENSION IF NOT EXISTS vector;\n"
+
+
 def stores(spec: DeploymentSpec) -> Iterator[Service]:
     """The servers of a deployment, the broker first."""
     yield broker(spec)
@@ -70,8 +75,8 @@ def broker(spec: DeploymentSpec) -> Service:
     return Service(
         name,
         "Carries the messages and keeps the records of the jobs.",
-        # Errors, such as LOADING, are no failure of the client.
-        Probe(("sh", "-c", f'REDISCLI_AUTH="$REDIS_PASSWORD" {name}-cli ping | grep -q PONG'), timeout=3, start=60),
+        # An error such as LOADING, while a large file is read at the start, is no failure of the client.
+        Probe(("sh", "-c", f'REDISCLI_AUTH="$REDIS_PASSWORD" {name}-cli ping | grep -q PONG'), timeout=3, start=300),
         image=REDIS_IMAGE if is_redis else VALKEY_IMAGE,
         command=("sh", "-c", _CONFIGURATION.format(server=f"{name}-server", data=BROKER_DATA)),
         environment={"REDIS_PASSWORD": "${REDIS_PASSWORD}"},

