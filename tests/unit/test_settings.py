@@ -32,6 +32,7 @@ def test_each_field_is_read_from_its_variable() -> None:
         "lease_seconds": 7.5,
         "max_deliveries": 1,
         "cancel_grace_seconds": 0.5,
+        "health_folder": "/tmp/health",
     }
     settings = Settings.from_env({f"AIJOBS_{name.upper()}": str(value) for name, value in values.items()})
     assert settings.model_dump() == values

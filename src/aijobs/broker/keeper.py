@@ -20,9 +20,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from aijobs._vitals import is_stopped
 from aijobs.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ _MODULE = "aijobs.broker.keeper"
 #: How long the process may take to end once it is told to, seconds.
 _END_SECONDS = 2.0
 _RESTART_SECONDS = 1.0
-_STOPPED = frozenset("Tt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ def _renew(entry: Entry, parent: int) -> None:
 
     line = None
     while os.getppid() == parent:
-        if not _is_stopped(parent):
+        if not is_stopped(parent):
             try:
                 line = line or _open(entry)
                 line.call("EVAL", entry.script, len(entry.keys), *entry.keys, *entry.args)
@@ -163,21 +162,6 @@ def _open(entry: Entry) -> Any:
     from kombu import Connection
 
     return Line(Connection(entry.url, **entry.broker).channel().pool)
-
-
-def _is_stopped(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        # The name before the state may hold anything, parentheses too.
-        state = stat.read_text(errors="replace").rpartition(") ")[2]
-    except FileNotFoundError:
-        state = _state_from_ps(pid)
-    return state[:1] in _STOPPED
-
-
-def _state_from_ps(pid: int) -> str:
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607, S603
-    return shown.stdout.strip()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -18,6 +18,7 @@ from aijobs.worker.interrupt import make_interruptible
 from aijobs.worker.pulse import Pulse
 from aijobs.worker.reconcile import Reconciler
 from aijobs.worker.stopping import Stopper
+from aijobs.worker.vitals import watch_worker
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class JobsStep(bootsteps.StartStopStep):
         self._reconciler.start()
         self._stopper = Stopper(worker, self._say_goodbye)
         self._stopper.start()
+        self._vitals = watch_worker(worker)
 
     def close(self, worker: Any) -> None:
         """Begins to stop: running jobs have a while to end."""
@@ -62,6 +64,8 @@ class JobsStep(bootsteps.StartStopStep):
         if self._keeper is not None:
             self._keeper.stop()
         self._pulse.stop()
+        if self._vitals is not None:
+            self._vitals.stop()
 
 
 def _keeper(runtime: Runtime) -> Keeper:
