@@ -57,7 +57,6 @@ OPTIONS = st.fixed_dictionaries(
             st.sampled_from([set[ServiceName](), {ServiceName.REDIS}, {ServiceName.VALKEY}]),
             st.sampled_from([set[ServiceName](), {ServiceName.POSTGRES}, {ServiceName.PGVECTOR}]),
         ),
-        "kubernetes": st.booleans(),
     },
     optional={
         "api": TARGETS,
@@ -70,19 +69,6 @@ OPTIONS = st.fixed_dictionaries(
         "api_processes": st.integers(1, 64),
     },
 )
-
-
-def assert_valid(files: dict[str, File]) -> None:
-    document = yaml.safe_load(files["compose.yaml"].text)
-    COMPOSE.validate(document)
-    assert_sound(document)
-    for path, file in files.items():
-        if "/kubernetes/base/" in path and path.endswith(".yaml"):
-            for one in yaml.safe_load_all(file.text):
-                if one["kind"] != "Kustomization":
-                    kubernetes_validate.validate(one, KUBERNETES, strict=True)
-        elif path.endswith((".yaml", ".yml")):
-            assert list(yaml.safe_load_all(file.text))
 
 
 def assert_sound(document: dict[str, Any]) -> None:
@@ -103,16 +89,36 @@ def assert_sound(document: dict[str, Any]) -> None:
     assert document["networks"]["backend"] == {"internal": True}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(facts=all_facts(), options=OPTIONS)
-def test_no_combination_makes_an_invalid_file(facts: Facts, options: dict[str, Any], tmp_path: Path) -> None:
+def generated(root: Path, facts: Facts, options: dict[str, Any]) -> dict[str, File]:
     try:
-        files = files_of(project(tmp_path), facts, **options)
+        return files_of(project(root), facts, **options)
     except ConfigurationError:
         # Ports that clash, two queues whose workers would have one name.
         reject()
-    assert_valid(files)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=all_facts(), options=OPTIONS)
+def test_no_combination_makes_an_invalid_file(facts: Facts, options: dict[str, Any], tmp_path: Path) -> None:
+    files = generated(tmp_path, facts, options)
+    document = yaml.safe_load(files["compose.yaml"].text)
+    COMPOSE.validate(document)
+    assert_sound(document)
+    for path, file in files.items():
+        if path.endswith((".yaml", ".yml")):
+            assert list(yaml.safe_load_all(file.text))
     assert files == files_of(tmp_path, facts, **options)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=all_facts(), options=OPTIONS)
+def test_no_combination_makes_an_invalid_manifest(facts: Facts, options: dict[str, Any], tmp_path: Path) -> None:
+    files = generated(tmp_path, facts, {**options, "kubernetes": True})
+    bases = [file for path, file in files.items() if "/kubernetes/base/" in path and path.endswith(".yaml")]
+    objects = chain.from_iterable(yaml.safe_load_all(file.text) for file in bases)
+    for one in objects:
+        if one["kind"] != "Kustomization":
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
 EXTREMES: list[tuple[Facts, dict[str, object]]] = [

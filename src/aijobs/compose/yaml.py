@@ -45,7 +45,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 Node: TypeAlias = Union[Scalar, "Sequence[Node]", "Mapping[str, Node]", Note, Anchor, Alias]
 
 
-def dump(document: Mapping[str, Node], spaced: str = "") -> str:
+def dump(document: Mapping[str, Node], spaced: str | None = None) -> str:
     """A mapping as a YAML document; its entries are set apart by blank lines.
 
     Args:
@@ -66,7 +66,7 @@ def _block(key: str, value: Node, *, is_spaced: bool) -> str:
 def comment(text: str, indent: str = "") -> Iterator[str]:
     """The lines of a comment."""
     for paragraph in text.split("\n"):
-        for line in textwrap.wrap(paragraph, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False):
+        for line in textwrap.wrap(paragraph, WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False):
             yield f"{indent}# {line}"
 
 
