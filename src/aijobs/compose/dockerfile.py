@@ -1,4 +1,4 @@
-"""The Dockerfile of an app, and what is kept out of its image.
+"""The Dockerfile of an app.
 
 One image serves the API, the workers and the scheduler. A first stage has compilers and installers, and what they made,
 a virtual environment, goes into the second, which has neither.
@@ -40,72 +40,6 @@ _PYTHON_LIBRARIES = (
 _BUILD_PACKAGES = "build-essential"
 _CONTINUED = " \\\n"
 
-_IGNORED = """\
-# What does not go into the image: it would make it larger, or tell what is nobody's business.
-
-# Secrets, which containers get from their environment. For a certificate that the app needs: !certs/ca.pem
-.env
-.env.*
-**/.env
-**/.env.*
-**/*.key
-**/*.pem
-**/.netrc
-**/.pypirc
-**/id_rsa*
-**/id_ed25519*
-.aws
-.ssh
-secrets
-
-# History and tools.
-.git
-.gitattributes
-.github
-.gitignore
-.gitlab-ci.yml
-.idea
-.pre-commit-config.yaml
-.vscode
-
-# What is made again elsewhere.
-**/*.egg-info
-**/*.py[cod]
-**/.DS_Store
-**/.hypothesis
-**/.ipynb_checkpoints
-**/.mypy_cache
-**/.nox
-**/.pytest_cache
-**/.ruff_cache
-**/.tox
-**/.venv
-**/__pycache__
-**/htmlcov
-**/node_modules
-**/venv
-.aijobs
-.coverage*
-build
-celerybeat-schedule*
-dist
-env
-
-# Tests.
-**/conftest.py
-**/test_*.py
-**/tests
-
-# How it is deployed.
-**/.dockerignore
-**/Dockerfile*
-Makefile
-compose*.yaml
-compose*.yml
-deploy
-docker-compose*.yml
-"""
-
 
 def render(spec: DeploymentSpec, found: Installation) -> str:
     """The Dockerfile.
@@ -116,12 +50,6 @@ def render(spec: DeploymentSpec, found: Installation) -> str:
     """
     blocks = (*_images(spec), *_builder(found), *_runtime(spec, found), *_end(spec))
     return "\n\n".join(blocks) + "\n"
-
-
-def render_ignore(spec: DeploymentSpec) -> str:
-    """The `.dockerignore`."""
-    # A Makefile of another name is none of the app's either.
-    return _IGNORED.replace("\nMakefile\n", f"\n{spec.makefile or 'Makefile'}\n")
 
 
 def _images(spec: DeploymentSpec) -> Iterator[str]:

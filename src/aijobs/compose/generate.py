@@ -5,7 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from aijobs.compose import dashboard, dockerfile, document, envfile, kubernetes, loadtest, makefile, readme
+from aijobs.compose import (
+    dashboard,
+    dockerfile,
+    dockerignore,
+    document,
+    envfile,
+    kubernetes,
+    loadtest,
+    makefile,
+    readme,
+)
 from aijobs.compose.files import File
 from aijobs.compose.inspection import Facts, inspect
 from aijobs.compose.installers import find
@@ -41,8 +51,8 @@ def generate(spec: DeploymentSpec, facts: Facts | None = None) -> list[File]:
 def _texts(plan: Deployment) -> Iterator[tuple[str, str]]:
     spec = plan.spec
     yield "compose.yaml", document.render(plan)
-    yield "Dockerfile", dockerfile.render(spec, find(spec.root))
-    yield ".dockerignore", dockerfile.render_ignore(spec)
+    yield "Dockerfile", dockerfile.render(spec, find(spec.root, spec.installer))
+    yield ".dockerignore", dockerignore.render(spec)
     yield ".env.example", envfile.render(plan)
     yield spec.makefile, makefile.render(plan)
     yield f"{FOLDER}/README.md", readme.render(plan)

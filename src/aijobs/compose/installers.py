@@ -156,10 +156,8 @@ def _local_path(line: str) -> str | None:
     editable = _EDITABLE.fullmatch(line)
     requirement: str = editable["path"] if editable else line.partition(";")[0].partition(" --")[0]
     target = _EXTRAS.sub("", requirement.rpartition(" @ ")[2].strip())
-    if target.startswith("file:") and "//" not in target:
-        target = target.removeprefix("file:")
-    is_path = editable is not None or target.startswith((".", "/", "~")) or target.endswith(_ARCHIVES)
-    return target if is_path and "://" not in target else None
+    is_path = editable is not None or target.startswith((".", "/", "~", "file:")) or target.endswith(_ARCHIVES)
+    return target.removeprefix("file:") if is_path and "://" not in target else None
 
 
 def _checked(paths: Iterable[str], root: Path, name: str) -> Iterator[str]:
