@@ -66,6 +66,13 @@ def test_gpus_go_to_the_queue_of_that_name_or_to_all() -> None:
     assert not any(one.gpu for one in planned(FAST, GPU).workers)
 
 
+def test_a_gpu_is_for_one_process_unless_more_are_asked_for() -> None:
+    gpu = planned(FAST, GPU, gpu=True).service("worker-gpu")
+    assert (gpu.replicas, gpu.concurrency) == (1, 1)
+    gpu = planned(FAST, GPU, gpu=True, workers=2, concurrency=4).service("worker-gpu")
+    assert (gpu.replicas, gpu.concurrency) == (2, 4)
+
+
 @pytest.mark.parametrize(
     ("soft", "queues", "grace"),
     [(5.0, (FAST,), 15), (0.5, (FAST,), 11), (120.0, (GPU,), 130), (0.0, (FAST, HEAVY), 910), (0.0, (FAST, GPU), 3600)],

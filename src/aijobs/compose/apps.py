@@ -25,9 +25,12 @@ UNBOUNDED_GRACE_SECONDS = 3_600
 
 #: Memory of a process of the app, mebibytes.
 PROCESS_MEMORY = 512
+#: Processes and threads of a container. Libraries for numbers start a thread for each core in each process.
+MOST_THREADS = 1024
 #: How often the scheduler looks; another takes its lock over after five times that, seconds.
 BEAT_INTERVAL = 5
 
+APP_USER = User(USER_NAME, USER_ID, USER_ID)
 FILES = Volume("files", FILES_FOLDER, "uploaded files, which the API writes and the workers read", shared=True)
 CACHE = Volume("cache", CACHE_FOLDER, "models and the like that the app downloads", size="20Gi", shared=True)
 SCHEDULE = Volume("beat", BEAT_FOLDER, "when each periodic task ran last", size="1Gi")
@@ -70,8 +73,9 @@ def api(spec: DeploymentSpec, facts: Facts, needs: tuple[str, ...]) -> Service:
             "--timeout-graceful-shutdown=20",
         ),
         memory=PROCESS_MEMORY * (spec.api_processes + 1),
+        pids=MOST_THREADS,
         grace=30,
-        user=User(USER_NAME, USER_ID, USER_ID),
+        user=APP_USER,
         volumes=(FILES, CACHE),
         scratch=("/tmp",),
         read_only=True,
@@ -90,8 +94,7 @@ def api(spec: DeploymentSpec, facts: Facts, needs: tuple[str, ...]) -> Service:
 
 def worker(spec: DeploymentSpec, facts: Facts, name: str, kind: WorkerClass, needs: tuple[str, ...]) -> Service:
     """Workers of one class; `name` is that of the service."""
-    concurrency = kind.concurrency or spec.concurrency
-    soft = facts.soft_shutdown_seconds
+    concurrency = kind.concurrency or _usual(spec, "concurrency", kind)
     return Service(
         name,
         f"Runs the jobs of {_counted(kind.queues)}.",
@@ -104,10 +107,10 @@ def worker(spec: DeploymentSpec, facts: Facts, name: str, kind: WorkerClass, nee
             f"--queues={','.join(kind.queues)}",
         ),
         memory=_mebibytes(kind.memory) or PROCESS_MEMORY * (concurrency + 1),
-        pids=max(256, 32 * (concurrency + 1)),
-        replicas=kind.workers or spec.workers,
+        pids=MOST_THREADS,
+        replicas=kind.workers or _usual(spec, "workers", kind),
         grace=grace_of(facts),
-        user=User(USER_NAME, USER_ID, USER_ID),
+        user=APP_USER,
         volumes=(FILES, CACHE),
         scratch=("/tmp",),
         read_only=True,
@@ -116,13 +119,25 @@ def worker(spec: DeploymentSpec, facts: Facts, name: str, kind: WorkerClass, nee
         gpu=kind.gpu,
         concurrency=concurrency,
         queues=kind.queues,
-        notes={
-            "deploy": f"{concurrency} at a time in each. For more jobs at a time prefer more containers to a higher "
-            f"concurrency. Memory: {PROCESS_MEMORY} MiB for each process of jobs and for the one above them; models "
-            "may need more.",
-            "stop_grace_period": _SOFT_STOP.format(soft=f"{soft:g} s") if soft > 0 else _LONG_SOFT_STOP,
-        },
+        notes=_worker_notes(facts, kind, concurrency),
     )
+
+
+def _usual(spec: DeploymentSpec, name: str, kind: WorkerClass) -> int:
+    """What the deployment says; a GPU is for one process unless it says otherwise, since each loads its own models."""
+    return 1 if kind.gpu and name not in spec.model_fields_set else int(getattr(spec, name))
+
+
+def _worker_notes(facts: Facts, kind: WorkerClass, concurrency: int) -> dict[str, str]:
+    at_a_time = (
+        f"{concurrency} at a time in each. For more jobs at a time prefer more containers to a higher concurrency."
+    )
+    memory = f"Memory: {PROCESS_MEMORY} MiB for each process of jobs and for the one above them; models may need more."
+    soft = facts.soft_shutdown_seconds
+    return {
+        "deploy": f"{at_a_time} {memory if kind.memory is None else ''}".rstrip(),
+        "stop_grace_period": _SOFT_STOP.format(soft=f"{soft:g} s") if soft > 0 else _LONG_SOFT_STOP,
+    }
 
 
 def beat(spec: DeploymentSpec, facts: Facts, needs: tuple[str, ...]) -> Service:
@@ -140,7 +155,7 @@ def beat(spec: DeploymentSpec, facts: Facts, needs: tuple[str, ...]) -> Service:
         ),
         memory=PROCESS_MEMORY,
         replicas=2 if facts.has_lock else 1,
-        user=User(USER_NAME, USER_ID, USER_ID),
+        user=APP_USER,
         volumes=() if facts.has_lock else (SCHEDULE,),
         scratch=("/tmp",),
         read_only=True,

@@ -28,6 +28,10 @@ _NETWORKS = {
     "backend": Note("The servers: no way in from outside, and none out.", {"internal": True}),
     "outside": Note("The way out, to models and the like, and in to published ports.", {}),
 }
+_GPU_NOTE = (
+    "Needs the NVIDIA Container Toolkit on the machine. With a count, every container gets the first GPU; to give them "
+    "one each, make a service for each, with device_ids in place of count."
+)
 _GPU: Node = {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
 
 
@@ -135,7 +139,7 @@ def _healthcheck(service: Service) -> dict[str, Node]:
 def _deploy(service: Service) -> dict[str, Node]:
     resources: dict[str, Node] = {"limits": {"memory": f"{service.memory}M", "pids": service.pids}}
     if service.gpu:
-        resources["reservations"] = Note("Needs the NVIDIA Container Toolkit on the machine.", _GPU)
+        resources["reservations"] = Note(_GPU_NOTE, _GPU)
     return {"replicas": service.replicas, "resources": resources} if service.is_app else {"resources": resources}
 
 
