@@ -89,6 +89,11 @@ def test_the_health_route_is_found_below_any_prefix(make: Make) -> None:
     assert looked_at(make(worker=WORKER, main=api), "shop.main:app").health_path == "/v2/work/health"
 
 
+def test_a_health_route_with_parameters_cannot_be_asked(make: Make) -> None:
+    api = API.replace("job_router(celery_app)", "job_router(celery_app), prefix='/{tenant}'")
+    assert looked_at(make(worker=WORKER, main=api), "shop.main:app").health_path is None
+
+
 def test_an_api_without_job_routes_has_no_health_route(make: Make) -> None:
     api = "from fastapi import FastAPI\napp = FastAPI()\n@app.get('/health')\ndef health(): ..."
     assert looked_at(make(worker=WORKER, main=api), "shop.main:app").health_path is None

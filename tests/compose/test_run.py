@@ -147,8 +147,10 @@ def test_the_dashboard_asks_for_what_is_counted(tmp_path: Path) -> None:
 
 
 def test_the_load_test_is_a_program(tmp_path: Path) -> None:
-    files = files_of(project(tmp_path), PLAIN, services="locust")
-    compile(files["deploy/locust/locustfile.py"].text, "locustfile.py", "exec")
+    facts = Facts(PLAIN.queues, health_path="/v2/work/health")
+    text = files_of(project(tmp_path), facts, services="locust")["deploy/locust/locustfile.py"].text
+    compile(text, "locustfile.py", "exec")
+    assert 'JOBS = "/v2/work"' in text
 
 
 def test_the_generator_loads_neither_celery_nor_a_web_framework() -> None:

@@ -72,4 +72,4 @@ def _of_services(plan: Deployment) -> Iterator[tuple[str, str]]:
         yield f"{FOLDER}/grafana/provisioning/dashboards/files.yml", dashboard.provider()
         yield f"{FOLDER}/grafana/dashboards/jobs.json", dashboard.dashboard(plan)
     if plan.spec.has(ServiceName.LOCUST):
-        yield f"{FOLDER}/locust/locustfile.py", loadtest.render()
+        yield f"{FOLDER}/locust/locustfile.py", loadtest.render(plan)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from string import Template
+
+from aijobs.compose.health import USUAL_PATH
+from aijobs.compose.services import Deployment
+
 _TEXT = '''\
 """Submits jobs of one task and follows each to its end.
 
@@ -15,6 +21,8 @@ import time
 
 from locust import HttpUser, between, task
 
+#: Where the API has its job routes.
+JOBS = $jobs
 TASK = os.environ["LOAD_TASK"]
 INPUT = json.loads(os.environ.get("LOAD_INPUT") or "{}")
 #: How long a job may take before it counts as a failure, seconds.
@@ -29,7 +37,7 @@ class Client(HttpUser):
     @task
     def run_a_job(self):
         """Submits a job and asks for it, as often as the API says, until it is over."""
-        with self.client.post(f"/jobs/{TASK}", json=INPUT, name="submit", catch_response=True) as submitted:
+        with self.client.post(f"{JOBS}/{TASK}", json=INPUT, name="submit", catch_response=True) as submitted:
             if submitted.status_code != 202:
                 submitted.failure(f"{submitted.status_code}: {submitted.text[:200]}")
                 return
@@ -37,7 +45,7 @@ class Client(HttpUser):
         answer = submitted
         while job["status"] in ("queued", "running") and time.monotonic() < deadline:
             time.sleep(float(answer.headers.get("Retry-After", 1)))
-            answer = self.client.get(f"/jobs/{job['job_id']}", name="follow")
+            answer = self.client.get(f"{JOBS}/{job['job_id']}", name="follow")
             if not answer.ok:
                 return
             job = answer.json()
@@ -52,6 +60,7 @@ class Client(HttpUser):
 '''
 
 
-def render() -> str:
+def render(plan: Deployment) -> str:
     """The file's text, without its header."""
-    return _TEXT
+    jobs = (plan.facts.health_path or USUAL_PATH).rpartition("/")[0]
+    return Template(_TEXT).substitute(jobs=json.dumps(jobs))

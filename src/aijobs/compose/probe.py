@@ -64,7 +64,8 @@ def _health_path(asgi: Any) -> str | None:
     if not hasattr(asgi, "openapi"):
         return None
     paths = asgi.openapi()["paths"]
-    prefixes = (path.removesuffix(_HEALTH) for path in paths if path.endswith(_HEALTH))
+    # A path with parameters cannot be asked without knowing some.
+    prefixes = (path.removesuffix(_HEALTH) for path in paths if path.endswith(_HEALTH) and "{" not in path)
     return next((f"{prefix}{_HEALTH}" for prefix in prefixes if f"{prefix}{_JOB}" in paths), None)
 
 

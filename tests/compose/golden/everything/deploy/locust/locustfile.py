@@ -1,5 +1,5 @@
 # Written by `aijobs compose`, and yours to change: it does not overwrite what you changed.
-# digest sha256:f2bf0c6e5dcd0dc3490239865e8c4a6fb4052be62ed2fda9a394766ce3fdc997
+# digest sha256:a03602c67f1dd295971fc04a85f34eab9b879d49b41bfa94b60dd17f6c4319e9
 
 """Submits jobs of one task and follows each to its end.
 
@@ -13,6 +13,8 @@ import time
 
 from locust import HttpUser, between, task
 
+#: Where the API has its job routes.
+JOBS = "/jobs"
 TASK = os.environ["LOAD_TASK"]
 INPUT = json.loads(os.environ.get("LOAD_INPUT") or "{}")
 #: How long a job may take before it counts as a failure, seconds.
@@ -27,7 +29,7 @@ class Client(HttpUser):
     @task
     def run_a_job(self):
         """Submits a job and asks for it, as often as the API says, until it is over."""
-        with self.client.post(f"/jobs/{TASK}", json=INPUT, name="submit", catch_response=True) as submitted:
+        with self.client.post(f"{JOBS}/{TASK}", json=INPUT, name="submit", catch_response=True) as submitted:
             if submitted.status_code != 202:
                 submitted.failure(f"{submitted.status_code}: {submitted.text[:200]}")
                 return
@@ -35,7 +37,7 @@ class Client(HttpUser):
         answer = submitted
         while job["status"] in ("queued", "running") and time.monotonic() < deadline:
             time.sleep(float(answer.headers.get("Retry-After", 1)))
-            answer = self.client.get(f"/jobs/{job['job_id']}", name="follow")
+            answer = self.client.get(f"{JOBS}/{job['job_id']}", name="follow")
             if not answer.ok:
                 return
             job = answer.json()
