@@ -86,6 +86,19 @@ def test_a_makefile_of_the_project_stays(shop: Path, capsys: pytest.CaptureFixtu
     assert "make -f deploy.mk up" in capsys.readouterr().out
 
 
+def test_the_installer_can_be_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compose", APP, "--installer", "uv"]) == 2
+    assert "uv.lock" in capsys.readouterr().err
+    assert files(shop) == set()
+
+
+def test_a_project_with_a_dockerfile_of_its_own_need_not_say_how_it_is_installed(shop: Path) -> None:
+    (shop / "requirements.txt").unlink()
+    assert main(["compose", APP]) == 2
+    assert main(["compose", APP, "--skip", "Dockerfile,.dockerignore"]) == 0
+    assert files(shop) == WRITTEN - {"Dockerfile", ".dockerignore"}
+
+
 def test_what_is_no_longer_needed_is_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compose", APP, "--with", "pgvector", "--kubernetes"]) == 0
     capsys.readouterr()

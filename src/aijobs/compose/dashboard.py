@@ -15,7 +15,7 @@ _SOURCE = {"type": "prometheus", "uid": "prometheus"}
 _SIZE = "redis_key_size"
 
 
-def prometheus(plan: Deployment) -> str:
+def prometheus() -> str:
     """The configuration of Prometheus."""
     return dump(
         {
