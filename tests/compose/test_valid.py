@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from aijobs.compose import File, ServiceName
+from aijobs.compose import File, ServiceName, write
 from aijobs.compose.inspection import Facts, Queue
 from aijobs.compose.spec import DASHBOARD_PORTS, PYTHONS
 from aijobs.errors import ConfigurationError
@@ -132,11 +133,7 @@ EXTREMES: list[tuple[Facts, dict[str, object]]] = [
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder with the files of a deployment, and with the passwords that it needs."""
     facts, options = request.param
-    files = files_of(project(tmp_path), facts, **options)
-    for path, file in files.items():
-        target = tmp_path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(file.text)
+    write(tmp_path, list(files_of(project(tmp_path), facts, **options).values()))
     subprocess.run(["make", "env"], cwd=tmp_path, check=True, capture_output=True)
     return tmp_path
 
@@ -165,6 +162,27 @@ def test_docker_compose_wants_passwords(deployed: Path) -> None:
     done = subprocess.run([str(PROGRAM), "config"], cwd=deployed, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "is not set in .env" in done.stderr
+
+
+KUBECTL = shutil.which("kubectl")
+
+
+@pytest.mark.skipif(KUBECTL is None, reason="kubectl is not here")
+@pytest.mark.parametrize("folder", ["base", "keda"])
+def test_kustomize_builds_it(tmp_path: Path, folder: str) -> None:
+    facts, options = EXTREMES[-1]
+    write(tmp_path, list(files_of(project(tmp_path), facts, **options).values()))
+    command = [str(KUBECTL), "kustomize", f"deploy/kubernetes/{folder}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.safe_load_all(done.stdout))
+    assert {one["metadata"]["namespace"] for one in built} == {"shop"}
+    for one in built:
+        if not one["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+    workers = [one for one in built if one["kind"] == "Deployment" and one["metadata"]["name"].startswith("worker")]
+    # How many workers there are is either ours to say, or KEDA's.
+    assert [("replicas" in one["spec"]) for one in workers] == [folder == "base"] * len(workers)
 
 
 def test_make_env_makes_passwords_up_once(deployed: Path) -> None:

@@ -17,6 +17,10 @@ _SQL = VECTOR_SQL.rpartition("/")[2]
 
 BASE, KEDA = "deploy/kubernetes/base", "deploy/kubernetes/keda"
 
+_NEIGHBOURS: Node = {"podSelector": {}}
+_KEDA: Node = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+_KEDA_NOTE = "It counts the jobs, from a namespace of its own."
+
 #: Copies of the API, so that one is there while another is exchanged.
 API_COPIES = 2
 #: At most so many containers of a class of workers, as a multiple of those that there are at first.
@@ -30,7 +34,7 @@ def manifests(plan: Deployment) -> Iterator[tuple[str, str]]:
     services = [one for one in plan.services if one.profile is None]
     yield f"{BASE}/kustomization.yaml", dump(_kustomization(plan, services))
     yield f"{BASE}/volumes.yaml", _documents(_claims(plan, services))
-    yield f"{BASE}/network.yaml", _documents(_policies(services))
+    yield f"{BASE}/network.yaml", _documents(_policies(plan, services))
     for one in services:
         yield f"{BASE}/{one.name}.yaml", _documents(_objects(plan, one))
     if _has_files(services):
@@ -73,7 +77,7 @@ def _claims(plan: Deployment, services: list[Service]) -> Iterator[dict[str, Nod
             yield _object("v1", "PersistentVolumeClaim", volume.name, claim(volume))
 
 
-def _policies(services: list[Service]) -> Iterator[dict[str, Node]]:
+def _policies(plan: Deployment, services: list[Service]) -> Iterator[dict[str, Node]]:
     """Who may reach whom: everybody the API, the app its servers, and nobody anything else."""
     closed: dict[str, Node] = {"podSelector": {}, "policyTypes": ["Ingress"]}
     yield _object("networking.k8s.io/v1", "NetworkPolicy", "nothing-comes-in", closed)
@@ -81,18 +85,13 @@ def _policies(services: list[Service]) -> Iterator[dict[str, Node]]:
         if one.port:
             way: dict[str, Node] = {"ports": [{"port": one.port}]}
             if not one.is_app:
-                way["from"] = Note("KEDA, which counts the jobs, has a namespace of its own.", _neighbours())
+                way["from"] = [_NEIGHBOURS, Note(_KEDA_NOTE, _KEDA)] if one.name == plan.spec.broker else [_NEIGHBOURS]
             spec: dict[str, Node] = {
                 "podSelector": {"matchLabels": labels(one)},
                 "policyTypes": ["Ingress"],
                 "ingress": [way],
             }
             yield _object("networking.k8s.io/v1", "NetworkPolicy", f"{one.name}-is-reached", spec)
-
-
-def _neighbours() -> list[Node]:
-    keda: Node = {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}
-    return [{"podSelector": {}}, {"namespaceSelector": keda}]
 
 
 def _objects(plan: Deployment, service: Service) -> Iterator[dict[str, Node]]:
