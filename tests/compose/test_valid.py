@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import kubernetes_validate
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from aijobs.compose import File, ServiceName, write
 from aijobs.compose.inspection import Facts, Queue
-from aijobs.compose.spec import DASHBOARD_PORTS, PYTHONS
+from aijobs.compose.spec import DASHBOARD_PORTS, Python
 from aijobs.errors import ConfigurationError
 from tests.compose.deployments import BUSY, PLAIN, compose_program, files_of, project
 
@@ -61,7 +61,7 @@ OPTIONS = st.fixed_dictionaries(
     },
     optional={
         "api": TARGETS,
-        "python": st.sampled_from(PYTHONS),
+        "python": st.sampled_from(get_args(Python)),
         "gpu": st.booleans(),
         "workers": st.integers(1, 1_000),
         "concurrency": st.integers(1, 64),

@@ -10,9 +10,13 @@ import pytest
 from aijobs import Settings
 from aijobs.compose import DeploymentSpec, envfile
 from aijobs.compose.inspection import Facts, Queue
+from aijobs.compose.model import Service
 from aijobs.compose.services import Deployment, deployment
 from aijobs.errors import ConfigurationError
 from aijobs.worker.stopping import EXIT_SECONDS, KILL_SECONDS
+
+#: Settings that compose.yaml decides.
+DECIDED = {"store_url", "files_url", "health_folder"}
 
 FAST = Queue("celery", ("a.fast",), 10.0)
 HEAVY = Queue("Heavy.Jobs", ("a.heavy",), 900.0)
@@ -24,6 +28,10 @@ def planned(
 ) -> Deployment:
     spec = DeploymentSpec.of(**{"app": "a.b:c", "api": "a.d:e", "project": "shop", "root": Path(), **options})
     return deployment(spec, Facts(queues or (FAST,), schedule, scheduler, soft))
+
+
+def service(plan: Deployment, name: str) -> Service:
+    return next(one for one in plan.services if one.name == name)
 
 
 def commands(plan: Deployment) -> dict[str, str]:
@@ -42,9 +50,9 @@ def test_classes_of_workers_as_the_spec_has_them() -> None:
     queues = {"worker": {"queues": ["celery", "Heavy.Jobs"]}, "gpu": {"workers": 1, "concurrency": 1, "memory": "8G"}}
     plan = planned(FAST, HEAVY, GPU, queues=queues, workers=5)
     assert commands(plan) == {"worker": "--queues=celery,Heavy.Jobs", "worker-gpu": "--queues=gpu"}
-    gpu = plan.service("worker-gpu")
+    gpu = service(plan, "worker-gpu")
     assert (gpu.replicas, gpu.concurrency, gpu.memory) == (1, 1, 8192)
-    assert plan.service("worker").replicas == 5
+    assert service(plan, "worker").replicas == 5
 
 
 @pytest.mark.parametrize(
@@ -67,9 +75,9 @@ def test_gpus_go_to_the_queue_of_that_name_or_to_all() -> None:
 
 
 def test_a_gpu_is_for_one_process_unless_more_are_asked_for() -> None:
-    gpu = planned(FAST, GPU, gpu=True).service("worker-gpu")
+    gpu = service(planned(FAST, GPU, gpu=True), "worker-gpu")
     assert (gpu.replicas, gpu.concurrency) == (1, 1)
-    gpu = planned(FAST, GPU, gpu=True, workers=2, concurrency=4).service("worker-gpu")
+    gpu = service(planned(FAST, GPU, gpu=True, workers=2, concurrency=4), "worker-gpu")
     assert (gpu.replicas, gpu.concurrency) == (2, 4)
 
 
@@ -86,9 +94,9 @@ def test_workers_have_time_to_stop(soft: float, queues: tuple[Queue, ...], grace
 def test_the_scheduler_is_there_when_it_is_needed() -> None:
     assert "beat" not in [one.name for one in planned().services]
     assert "beat" in [one.name for one in planned(services="beat").services]
-    own = planned(schedule=True).service("beat")
+    own = service(planned(schedule=True), "beat")
     assert (own.replicas, own.command[-1]) == (1, "--schedule=/data/beat/celerybeat-schedule")
-    locked = planned(schedule=True, scheduler="redbeat.RedBeatScheduler").service("beat")
+    locked = service(planned(schedule=True, scheduler="redbeat.RedBeatScheduler"), "beat")
     assert (locked.replicas, locked.volumes) == (2, ())
 
 
@@ -106,7 +114,7 @@ def test_only_the_app_gets_out_and_nothing_is_published_to_others() -> None:
 
 
 def test_every_setting_is_explained() -> None:
-    assert Settings.model_fields.keys() <= envfile.MEANINGS.keys() | envfile.DECIDED
+    assert Settings.model_fields.keys() <= envfile.MEANINGS.keys() | DECIDED
     text = envfile.render(planned())
     assert "#AIJOBS_LEASE_SECONDS=30.0" in text
     assert "AIJOBS_STORE_URL" not in text

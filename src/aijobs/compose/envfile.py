@@ -42,8 +42,6 @@ MEANINGS = {
     "webhook_allow_private": "For development: webhooks may go to private addresses, and over plain HTTP.",
     "public_url": "Where clients reach the job routes, such as https://api.example.com/jobs.",
 }
-#: What compose.yaml sets, or what follows from what it sets.
-DECIDED = frozenset({"store_url", "files_url", "health_folder"})
 
 _HEAD = (
     "Copy this to .env and fill it in; `make env` does both. .env holds secrets: it belongs in .gitignore and in no "

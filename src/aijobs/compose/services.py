@@ -27,10 +27,6 @@ class Deployment:
     #: What every container of the app is told.
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def service(self, name: str) -> Service:
-        """The service of this name."""
-        return next(one for one in self.services if one.name == name)
-
     @property
     def workers(self) -> tuple[Service, ...]:
         """The services that run jobs."""

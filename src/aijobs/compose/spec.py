@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -33,7 +33,7 @@ HEALTH_FOLDER = "/tmp/health"
 #: Where the API listens inside its container.
 API_PORT = 8000
 
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+Python: TypeAlias = Literal["3.11", "3.12", "3.13", "3.14"]
 
 
 class Installer(StrEnum):
@@ -177,7 +177,7 @@ class DeploymentSpec(BaseModel):
     #: Of containers, networks and volumes.
     project: Name
     #: The version of Python in the image.
-    python: Literal["3.11", "3.12", "3.13", "3.14"] = "3.13"
+    python: Python = "3.13"
     #: The image to build upon; None is the slim one of this Python, or CUDA's runtime for GPU workers.
     base: Image | None = None
     #: Whether workers need a GPU.
