@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from aijobs.compose import inspection
 from aijobs.compose.inspection import Facts, Queue, inspect
 from aijobs.errors import ConfigurationError
 
@@ -130,6 +131,12 @@ def test_a_module_that_is_not_there(make: Make) -> None:
 def test_an_api_that_is_not_there(make: Make) -> None:
     with pytest.raises(ConfigurationError, match="no 'main' in the package 'shop'"):
         looked_at(make(worker=WORKER), "shop.main:app")
+
+
+def test_an_import_that_does_not_end_is_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "IMPORT_SECONDS", 1.0)
+    with pytest.raises(ConfigurationError, match=r"takes longer than 1 s. Does a module do its work"):
+        looked_at(make(worker="import threading\nthreading.Event().wait()"))
 
 
 def test_an_api_that_alone_attaches_aijobs_is_not_enough(make: Make) -> None:

@@ -42,6 +42,7 @@ def spec(**options: Any) -> DeploymentSpec:
         ({"concurrency": "two"}, "concurrency is wrong"),
         ({"port": 70_000}, "port is wrong"),
         ({"services": "rabbitmq"}, "services has no service 'rabbitmq'; there are beat, redis"),
+        ({"services": 5}, "services is wrong"),
         ({"services": "postgress"}, "did you mean postgres"),
         ({"services": ["redis", "valkey"]}, "redis and valkey stand for the same thing"),
         ({"services": "postgres,pgvector"}, "name one of them"),
