@@ -2,13 +2,14 @@
 # make test [ARGS=...]        install what the tests need and run them
 # make lint                   style, types, layers
 # make chaos [ARGS=...]       thousands of jobs while workers and server are killed, frozen and restarted
+# make deploy-check [DEPLOY_BASE_IMAGE=…]   build the images of a deployment with buildah, and run it from them
 # make bench                  ratios against stock Celery, in one run
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint chaos bench clean
+.PHONY: demo test lint chaos deploy-check bench clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +37,9 @@ lint: $(VENV)/.test
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+deploy-check: $(VENV)/.test
+	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/deploy -s $(ARGS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)

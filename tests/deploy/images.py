@@ -86,10 +86,11 @@ def configuration(image: str) -> dict[str, Any]:
     return found
 
 
-def megabytes(image: str) -> float:
-    """Its size, without that of the base."""
+def megabytes(image: str, base: str) -> float:
+    """The size of an image that was built here, without that of its base."""
     sizes = {name: one["size"] for one in json.loads(buildah("images", "--json")) for name in one.get("names") or ()}
-    return (_bytes(sizes[f"localhost/{image}"]) - _bytes(sizes[BASE])) / 1e6
+    of_image, of_base = (_bytes(sizes[f"localhost/{name}:latest"]) for name in (image, base))
+    return (of_image - of_base) / 1e6
 
 
 def _bytes(shown: str) -> float:

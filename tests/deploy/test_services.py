@@ -17,6 +17,9 @@ from tests.deploy import images, shop
 from tests.deploy.running import Deployment, Here, Image, Service, free_port
 from tests.helpers import wait_until
 
+# An image may have to be built first.
+pytestmark = pytest.mark.timeout(3_600)
+
 KINDS = ("api", "worker", "beat")
 PAGES, PAGE_SECONDS = 5, 0.1
 

@@ -80,7 +80,7 @@ class TestSigns:
         with running(Vitals(folder, WORKER)):
             wait_until(lambda: last_sign(folder, WORKER), "the first sign")
             assert look("worker") == 0
-        assert capsys.readouterr().out.startswith(f"ok: worker, process {os.getpid()}, sign of life 0.")
+        assert capsys.readouterr().out.startswith(f"ok: worker process {os.getpid()}, sign of life 0.")
 
     def test_signs_go_on_until_they_are_stopped(self, folder: Path) -> None:
         with running(Vitals(folder, SCHEDULER)) as vitals:

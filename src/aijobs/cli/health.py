@@ -71,8 +71,8 @@ def _signs(name: str) -> str:
     if sign is None or sign.left > now:
         raise Unwell(f"no {name} has left a sign of life in {folder}; it may still be starting.")
     if problem := complaint(sign, now):
-        raise Unwell(f"the {name}'s {problem}.")
-    return f"{name}, process {sign.pid}, sign of life {max(0.0, now - sign.left):.1f} s ago"
+        raise Unwell(f"{name} {problem}.")
+    return f"{name} process {sign.pid}, sign of life {max(0.0, now - sign.left):.1f} s ago"
 
 
 def _api(arguments: argparse.Namespace) -> str:
