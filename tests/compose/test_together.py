@@ -104,7 +104,8 @@ def test_scaling_is_of_workers_that_there_are(texts: dict[str, str]) -> None:
 
 def test_every_word_of_the_makefile_is_understood(texts: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(texts["Makefile"])
-    (tmp_path / ".env").write_text("")
+    for name in (".env.example", ".env"):
+        (tmp_path / name).write_text("")
     words = re.findall(r"^\.PHONY: (.*)$", texts["Makefile"], re.MULTILINE)[0].split()
     assert {"up", "down", "logs", "scale-workers", "stats", "health", "test", "monitoring", "load"} <= set(words)
     for word in words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from itertools import chain
@@ -194,3 +195,14 @@ def test_make_env_makes_passwords_up_once(deployed: Path) -> None:
     assert len(passwords) == len(set(passwords)) >= 1
     subprocess.run(["make", "env"], cwd=deployed, check=True, capture_output=True)
     assert path.read_text() == text
+
+
+def test_make_env_adds_what_new_services_need(tmp_path: Path) -> None:
+    write(tmp_path, list(files_of(project(tmp_path), PLAIN).values()))
+    (tmp_path / ".env").write_text("REDIS_PASSWORD=chosen\nOPENAI_API_KEY=sk-1")
+    os.utime(tmp_path / ".env", (0, 0))
+    write(tmp_path, list(files_of(tmp_path, PLAIN, services="postgres").values()))
+    subprocess.run(["make", "env"], cwd=tmp_path, check=True, capture_output=True)
+    first, second, third = (tmp_path / ".env").read_text().splitlines()
+    assert (first, second) == ("REDIS_PASSWORD=chosen", "OPENAI_API_KEY=sk-1")
+    assert re.fullmatch(r"POSTGRES_PASSWORD=[0-9a-f]{48}", third)

@@ -61,12 +61,16 @@ check:
 {extra}
 env: .env
 
-# Every password is made up here, once; an .env that is there is left alone.
-.env:
-	@umask 077; while IFS= read -r line; do \\
-		case "$$line" in *_PASSWORD=) line="$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')" ;; esac; \\
-		printf '%s\\n' "$$line"; \\
-	done < .env.example > $@.new && mv $@.new $@
+# Each password is made up here, once; those that are there stay, and new services get theirs.
+.env: .env.example
+	@umask 077; \\
+	if test -e $@; then awk 1 $@; else sed '/^# Written by/d; /^# digest/d' .env.example; fi > $@.new; \\
+	mv $@.new $@; \\
+	for name in $$(grep -o '^[A-Z_]*_PASSWORD=' .env.example); do \\
+		grep -q "^$$name" $@ || echo "$$name" >> $@; \\
+		value=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n'); \\
+		sed "s/^$$name\\$$/$$name$$value/" $@ > $@.new && mv $@.new $@; \\
+	done; touch $@
 	@git check-ignore --quiet $@ 2>/dev/null || echo "Mind that $@ holds secrets: put it into .gitignore."
 """
 _TARGETS = {

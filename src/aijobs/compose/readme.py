@@ -22,7 +22,7 @@ Docker with Compose 2.24 or newer, from the folder above this one:
 
     {make} up
 
-The first time, that makes up passwords in `.env`. Put the app's own keys there as well; `.env.example` tells what else
+That makes up the passwords that `.env` lacks. Put the app's own keys there as well; `.env.example` tells what else
 may be in it. **Keep `.env` out of git.**
 """
 _DAILY = """\

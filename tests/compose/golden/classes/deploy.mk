@@ -1,5 +1,5 @@
 # Written by `aijobs compose`, and yours to change: it does not overwrite what you changed.
-# digest sha256:77b39df9a880b94a42bfce1a9ae614f1d0dc690727cdf5174a177b21ea02e95c
+# digest sha256:e51dbbd0d559fb0f795bdea6e4a1de2fec02b350969cf47d2428b5d91eadd20b
 
 # make up                          build the image, start everything, wait until it is well
 # make down                        stop it; jobs that run go back to their queues, data stays
@@ -59,10 +59,14 @@ monitoring: .env
 
 env: .env
 
-# Every password is made up here, once; an .env that is there is left alone.
-.env:
-	@umask 077; while IFS= read -r line; do \
-		case "$$line" in *_PASSWORD=) line="$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" ;; esac; \
-		printf '%s\n' "$$line"; \
-	done < .env.example > $@.new && mv $@.new $@
+# Each password is made up here, once; those that are there stay, and new services get theirs.
+.env: .env.example
+	@umask 077; \
+	if test -e $@; then awk 1 $@; else sed '/^# Written by/d; /^# digest/d' .env.example; fi > $@.new; \
+	mv $@.new $@; \
+	for name in $$(grep -o '^[A-Z_]*_PASSWORD=' .env.example); do \
+		grep -q "^$$name" $@ || echo "$$name" >> $@; \
+		value=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n'); \
+		sed "s/^$$name\$$/$$name$$value/" $@ > $@.new && mv $@.new $@; \
+	done; touch $@
 	@git check-ignore --quiet $@ 2>/dev/null || echo "Mind that $@ holds secrets: put it into .gitignore."
