@@ -51,7 +51,7 @@ class Settings(BaseModel):
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = 3
     #: How long a job that was told to stop may go on until its process is ended, and as long again until it is killed.
     cancel_grace_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = 5.0
-    #: Where a worker and a scheduler leave a sign of life every second, for `aijobs health`; a folder for each container.
+    #: Where a worker or a scheduler leaves a sign of life every second, for `aijobs health`; one for each container.
     health_folder: str | None = None
 
     @classmethod

@@ -63,12 +63,8 @@ class Container:
         return buildah("run", *as_user, self.name, "--", *words)
 
     def programs(self) -> set[str]:
-        """The names of all that can be executed, wherever it is."""
-        return {
-            path.name
-            for path in self.root.rglob("*")
-            if path.is_file() and path.stat().st_mode & 0o111 and not path.suffix
-        }
+        """The names of all that can be executed, wherever it is, and of all links, which lead elsewhere from here."""
+        return {path.name for path in self.root.rglob("*") if path.is_symlink() or _is_program(path)}
 
 
 @contextmanager
@@ -91,6 +87,10 @@ def megabytes(image: str, base: str) -> float:
     sizes = {name: one["size"] for one in json.loads(buildah("images", "--json")) for name in one.get("names") or ()}
     of_image, of_base = (_bytes(sizes[f"localhost/{name}:latest"]) for name in (image, base))
     return (of_image - of_base) / 1e6
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and bool(path.stat().st_mode & 0o111)
 
 
 def _bytes(shown: str) -> float:

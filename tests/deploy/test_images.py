@@ -15,7 +15,7 @@ from tests.deploy.images import Container, build, configuration, container, mega
 pytestmark = pytest.mark.timeout(3_600)
 
 INSTALLERS = [Installer.REQUIREMENTS, Installer.PYPROJECT, Installer.UV]
-TOOLS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|ld|ld\.\w+|as|make|uv|cargo|rustc)(-\d+)?")
+TOOLS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|ld(\.(bfd|gold|lld))?|as|make|uv|cargo|rustc)(-\d+)?")
 
 
 @pytest.fixture(scope="module", params=INSTALLERS)
@@ -92,6 +92,11 @@ def single(base: str, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     (root / "Dockerfile").write_text("\n".join(lines) + "\n")
     return build(root, "deploy-check/single")
+
+
+def test_tools_would_be_found(single: str) -> None:
+    with container(single) as other:
+        assert {name for name in other.programs() if TOOLS.fullmatch(name)} >= {"gcc", "cc", "g++", "ld", "make"}
 
 
 def test_it_is_smaller_than_what_one_stage_makes(built: str, single: str, base: str) -> None:
