@@ -3,13 +3,14 @@
 # make lint                   style, types, layers
 # make fuzz [CASES=5000]      requests made from the OpenAPI document, and bytes that no polite client sends
 # make chaos [ARGS=...]       thousands of jobs while workers and server are killed, frozen and restarted
+# make deploy-check [DEPLOY_BASE_IMAGE=…]   build the images of a deployment with buildah, and run it from them
 # make bench                  ratios against stock Celery, in one run
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint fuzz chaos bench clean
+.PHONY: demo test lint fuzz chaos deploy-check bench clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +41,9 @@ fuzz: $(VENV)/.test
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+deploy-check: $(VENV)/.test
+	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/deploy -s $(ARGS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)

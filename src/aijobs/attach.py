@@ -15,6 +15,7 @@ from aijobs.worker.defaults import add_defaults
 from aijobs.worker.hooks import connect_signals, record_publishes
 from aijobs.worker.interrupt import connect_process_signals
 from aijobs.worker.steps import JobsStep
+from aijobs.worker.vitals import watch_scheduler
 
 _done: WeakSet[Celery] = WeakSet()
 
@@ -41,6 +42,7 @@ def setup(app: Celery) -> Runtime:
         record_publishes(app)
         connect_signals()
         connect_process_signals()
+        watch_scheduler()
         app.steps["worker"].add(JobsStep)
         add_webhooks(runtime_of(app))
     return runtime_of(app)

@@ -77,6 +77,8 @@ class Settings(BaseModel):
     webhook_allow_private: bool = False
     #: Where clients reach the job routes, such as `https://api.example.com/jobs`; webhooks link to jobs below it.
     public_url: str | None = None
+    #: Where a worker or a scheduler leaves a sign of life every second, for `aijobs health`; one for each container.
+    health_folder: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -31,7 +31,7 @@ SERVERS = {
 }
 
 #: What the same programs do besides, and then end.
-ONE_OFF = ("aijobs dead ", "aijobs workers")
+ONE_OFF = ("aijobs compose ", "aijobs dead ", "aijobs workers")
 
 #: Pages have the usual addresses.
 BROKER, API = ":6379/0", ":8000"

@@ -39,6 +39,7 @@ def test_each_field_is_read_from_its_variable() -> None:
         "webhook_queue": "hooks",
         "webhook_allow_private": True,
         "public_url": "https://api.example.com/jobs",
+        "health_folder": "/tmp/health",
     }
     lists = {"webhook_secrets": ("one", "two"), "webhook_events": ("job.status", "job.completed")}
     given = {**values, "webhook_secrets": " one, two", "webhook_events": "job.status job.completed", "webhook_url": "u"}

@@ -20,11 +20,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from aijobs._vitals import is_stopped
 from aijobs.errors import ConfigurationError
 from aijobs.store.connect import connection_pool, normalize
 from aijobs.store.line import Line
@@ -36,7 +36,6 @@ _MODULE = "aijobs.broker.keeper"
 #: How long the process may take to end once it is told to, seconds.
 _END_SECONDS = 2.0
 _RESTART_SECONDS = 1.0
-_STOPPED = frozenset("Tt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def main() -> None:
 def _renew(entry: Entry, parent: int) -> None:
     line, call = None, entry.call
     while os.getppid() == parent:
-        if not _is_stopped(parent):
+        if not is_stopped(parent):
             try:
                 line = line or _open(entry)
                 line.call("EVAL", call.script, len(call.keys), *call.keys, *call.arguments)
@@ -167,21 +166,6 @@ def _broker_pool(url: str, transport_options: Mapping[str, Any], ssl: Any) -> An
 
     options = {**transport_options, "sentinel_kwargs": sentinel_options(transport_options)}
     return Connection(url, transport_options=options, ssl=ssl).channel().pool
-
-
-def _is_stopped(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        # The name before the state may hold anything, parentheses too.
-        state = stat.read_text(errors="replace").rpartition(") ")[2]
-    except FileNotFoundError:
-        state = _state_from_ps(pid)
-    return state[:1] in _STOPPED
-
-
-def _state_from_ps(pid: int) -> str:
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607, S603
-    return shown.stdout.strip()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 #: The modules of the commands, in the order of the help.
-COMMANDS = ("dev", "dead", "workers")
+COMMANDS = ("dev", "compose", "dead", "workers", "health")
 
 #: Exit status after Ctrl-C, as a shell has it.
 INTERRUPTED = 130
@@ -41,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 2 a mistake in what was asked for, 130 interrupted; commands add their
         own.
     """
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -57,10 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Prints the version, which takes a while to find out."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        print(f"aijobs {importlib.metadata.version('aijobs')}")
+        parser.exit()
+
+
+def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aijobs", description="Job APIs for AI backends, on Celery and FastAPI.")
-    parser.add_argument("--version", action="version", version=f"aijobs {importlib.metadata.version('aijobs')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and end")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    # A health check runs every few seconds: it shall not load what other commands need.
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
         importlib.import_module(f"{__name__}.{name}").register(subparsers)
     return parser

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aijobs._targets import describe
 from aijobs.cli._text import printable
-from aijobs.cli.dev.probe import describe
 from aijobs.errors import AijobsError, ConfigurationError
 
 if TYPE_CHECKING:

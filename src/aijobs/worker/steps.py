@@ -21,6 +21,7 @@ from aijobs.worker.periodic import Periodic
 from aijobs.worker.pulse import Pulse, idle_seconds
 from aijobs.worker.reconcile import reconciling
 from aijobs.worker.stopping import Stopper
+from aijobs.worker.vitals import watch_worker
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class JobsStep(bootsteps.StartStopStep):
             one.start()
         self._stopper = Stopper(worker, self._say_goodbye)
         self._stopper.start()
+        self._vitals = watch_worker(worker)
 
     def close(self, worker: Any) -> None:
         """Begins to stop: running jobs have a while to end."""
@@ -67,6 +69,8 @@ class JobsStep(bootsteps.StartStopStep):
         if self._keeper is not None:
             self._keeper.stop()
         self._pulse.stop()
+        if self._vitals is not None:
+            self._vitals.stop()
 
 
 def _periodic(app: Celery) -> Iterator[Periodic]:

@@ -1,0 +1,72 @@
+# Written by `aijobs compose`, and yours to change: it does not overwrite what you changed.
+# digest sha256:e51dbbd0d559fb0f795bdea6e4a1de2fec02b350969cf47d2428b5d91eadd20b
+
+# make up                          build the image, start everything, wait until it is well
+# make down                        stop it; jobs that run go back to their queues, data stays
+# make logs [S=worker]             follow the logs
+# make scale-workers N=5 [S=worker]
+# make stats                       workers and what they run, and what containers use
+# make health                      ask every service whether it is well
+# make test                        the tests of the app, here
+# make check                       whether these files are what `aijobs compose` writes
+
+COMPOSE ?= docker compose
+N ?= 2
+APP = shop.worker:celery_app
+
+.PHONY: up down restart logs ps scale-workers stats health dead test check env monitoring
+
+up: .env
+	$(COMPOSE) up --build --detach --wait
+
+down:
+	$(COMPOSE) --profile monitoring down
+
+# The new image is built first, so that only the exchange itself takes time.
+restart: .env
+	$(COMPOSE) build
+	$(COMPOSE) up --detach --wait
+
+logs:
+	$(COMPOSE) logs --follow --tail 100 $(S)
+
+ps:
+	$(COMPOSE) --profile monitoring ps
+
+# The containers that run go on; more are added, or the newest taken away.
+scale-workers: .env
+	$(COMPOSE) up --detach --no-recreate --scale $(or $(S),worker)=$(N) $(or $(S),worker)
+
+stats:
+	$(COMPOSE) exec -T worker python -m aijobs workers -A $(APP)
+	$(COMPOSE) stats --no-stream
+
+health:
+	@$(COMPOSE) --profile monitoring ps --format 'table {{.Service}}\t{{.Status}}'
+	@! $(COMPOSE) --profile monitoring ps --format '{{.Service}} {{.Health}}' | grep unhealthy
+
+dead:
+	$(COMPOSE) exec -T worker python -m aijobs dead list -A $(APP)
+
+test:
+	python -m pytest
+
+check:
+	aijobs compose --check
+
+monitoring: .env
+	$(COMPOSE) --profile monitoring up --detach --wait
+
+env: .env
+
+# Each password is made up here, once; those that are there stay, and new services get theirs.
+.env: .env.example
+	@umask 077; \
+	if test -e $@; then awk 1 $@; else sed '/^# Written by/d; /^# digest/d' .env.example; fi > $@.new; \
+	mv $@.new $@; \
+	for name in $$(grep -o '^[A-Z_]*_PASSWORD=' .env.example); do \
+		grep -q "^$$name" $@ || echo "$$name" >> $@; \
+		value=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n'); \
+		sed "s/^$$name\$$/$$name$$value/" $@ > $@.new && mv $@.new $@; \
+	done; touch $@
+	@git check-ignore --quiet $@ 2>/dev/null || echo "Mind that $@ holds secrets: put it into .gitignore."
