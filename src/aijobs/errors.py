@@ -10,6 +10,7 @@ Everything a caller may want to catch derives from `AijobsError`:
     ├── NotReplayable           the job cannot be run again: it is not over yet, or it succeeded
     │   └── ArgumentsGone       … or its record did not keep its arguments
     ├── IdempotencyConflict     the idempotency key was used before, with other content
+    │   └── FirstJobGone        … or for a job that is no longer kept
     ├── FileGone                the file store does not have an uploaded file
     ├── InvalidWebhook          a webhook's address or events are not allowed; the message says why, without the address
     ├── EmbeddedServerError     the development server cannot be started (`aijobs.embedded`)
@@ -85,6 +86,10 @@ class ArgumentsGone(NotReplayable):
 
 class IdempotencyConflict(AijobsError):
     """The idempotency key was used before, with other content."""
+
+
+class FirstJobGone(IdempotencyConflict):
+    """The idempotency key was used for a job that is no longer kept, and the same work is not done twice for it."""
 
 
 class FileGone(AijobsError, LookupError):

@@ -12,7 +12,7 @@ from celery import Celery, Task, uuid
 
 from aijobs.attach import setup
 from aijobs.broker.outbox import Outbox, can_push
-from aijobs.errors import ArgumentsGone, IdempotencyConflict, PublishFailed
+from aijobs.errors import ArgumentsGone, FirstJobGone, IdempotencyConflict, PublishFailed
 from aijobs.job import Job, JobStatus, Webhook
 from aijobs.runtime import Runtime
 from aijobs.store.base import Operation
@@ -58,6 +58,7 @@ def submit(
         StoreUnavailable: the job store does not answer; nothing was submitted.
         PublishFailed: the broker did not take the message; the record says so.
         IdempotencyConflict: the key was used before with other arguments.
+        FirstJobGone: the key was used before for a job that is no longer kept.
         TypeError: `task` is no task.
         ValueError: the owner is empty.
         InvalidWebhook: the webhook's address is not allowed.
@@ -78,8 +79,20 @@ def submit(
     known = {"owner": owner, "metadata": metadata or {}, "webhook": webhook, "idempotency": idempotency}
     request = _Request(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
     reply = _run_eagerly(runtime, request) if request.is_eager else _submit(runtime, request)
+    return first_or_new(reply)
+
+
+def first_or_new(reply: CreateReply) -> Job:
+    """The job of a submission.
+
+    Raises:
+        IdempotencyConflict: its key was used with other content.
+        FirstJobGone: its key was used for a job that is no longer kept.
+    """
+    if reply.outcome is Creation.GONE:
+        raise FirstJobGone("The idempotency key was used for a job that is no longer kept.")
     if reply.job is None:
-        raise IdempotencyConflict(f"The idempotency key {idempotency_key!r} was used with other arguments.")
+        raise IdempotencyConflict("The idempotency key was used with other arguments.")
     return reply.job
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
+from celery import Celery
 
 from .conftest import Api, assert_problem
 
@@ -141,6 +143,14 @@ class TestIdempotency:
     def test_other_content_is_a_conflict(self, api: Api) -> None:
         headers = {"Idempotency-Key": "order-3"}
         api.submit(body={"texts": ["a"]}, headers=headers)
+        assert_problem(api.submit(body={"texts": ["b"]}, headers=headers), 422, "idempotency-conflict")
+
+    def test_the_first_job_is_gone(self, api: Api, celery_app: Celery) -> None:
+        headers = {"Idempotency-Key": "order-6"}
+        first = api.submit(headers=headers).json()["job_id"]
+        with redis.Redis.from_url(celery_app.conf.broker_url) as client:
+            assert client.delete(f"aijobs:job:{first}") == 1
+        assert_problem(api.submit(headers=headers), 409, "idempotent-job-gone")
         assert_problem(api.submit(body={"texts": ["b"]}, headers=headers), 422, "idempotency-conflict")
 
     def test_a_key_counts_per_task(self, api: Api) -> None:

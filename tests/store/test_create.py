@@ -14,7 +14,7 @@ import redis
 from aijobs import JobStatus, StoreUnavailable
 from aijobs.store.base import JobStore
 from aijobs.store.redis import RedisStore
-from aijobs.store.values import Creation, Idempotency, JobFilter, Message, NewJob
+from aijobs.store.values import CreateReply, Creation, Idempotency, JobFilter, Message, NewJob
 from tests.helpers import Run, claim, new_job
 
 KEY = Idempotency("alice embed", "order-1", "digest of the content")
@@ -127,6 +127,16 @@ def test_the_same_key_with_other_content_is_a_conflict(run: Run, store: JobStore
     reply = run(store.create(other))
     assert (reply.outcome, reply.job) == (Creation.CONFLICT, None)
     assert run(store.get(other.id)) is None
+
+
+def test_a_key_outlives_its_job(run: Run, redis_store: RedisStore, redis_client: redis.Redis) -> None:
+    first, store = keyed(), redis_store
+    run(store.create(first))
+    assert redis_client.delete(*redis_client.keys(f"*:job:{first.id}")) == 1
+    again, other = keyed(), keyed(replace(KEY, fingerprint="another digest"))
+    assert run(store.create(again)) == CreateReply(Creation.GONE, None)
+    assert run(store.create(other)) == CreateReply(Creation.CONFLICT, None)
+    assert run(store.get(again.id)) is None
 
 
 @pytest.mark.parametrize(

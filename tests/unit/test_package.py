@@ -24,6 +24,7 @@ PUBLIC = [
     "EventType",
     "FileGone",
     "FileRules",
+    "FirstJobGone",
     "IdempotencyConflict",
     "InvalidWebhook",
     "Job",

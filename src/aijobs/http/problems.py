@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from aijobs.errors import AijobsError, IdempotencyConflict, PublishFailed, StoreUnavailable
+from aijobs.errors import AijobsError, FirstJobGone, IdempotencyConflict, PublishFailed, StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -65,6 +65,7 @@ INVALID_CURSOR = ProblemType("invalid-cursor", 400, "The cursor is not valid")
 INVALID_EVENT_ID = ProblemType("invalid-event-id", 400, "The event id is not valid")
 INVALID_IDEMPOTENCY_KEY = ProblemType("invalid-idempotency-key", 400, "The Idempotency-Key header is not valid")
 IDEMPOTENCY_CONFLICT = ProblemType("idempotency-conflict", 422, "The idempotency key was used with other content")
+IDEMPOTENT_JOB_GONE = ProblemType("idempotent-job-gone", 409, "The first job of the idempotency key is gone")
 JOB_NOT_FINISHED = ProblemType("job-not-finished", 409, "The job has not finished")
 JOB_WITHOUT_RESULT = ProblemType("job-without-result", 409, "The job ended without a result")
 JOB_FINISHED = ProblemType("job-finished", 409, "The job has finished")
@@ -141,8 +142,11 @@ def _known(error: AijobsError) -> Problem | None:
     if isinstance(error, StoreUnavailable):
         return Problem(STORE_UNAVAILABLE, "The job store did not answer in time. Try again.", headers=again)
     if isinstance(error, PublishFailed):
-        detail = "The broker did not take the job in time, and it will not run. Try again."
+        detail = "The broker did not take the job in time. Try again."
         return Problem(PUBLISH_FAILED, detail, headers=again)
+    if isinstance(error, FirstJobGone):
+        detail = "The first job of this Idempotency-Key is no longer kept. Use a new key to have the work done again."
+        return Problem(IDEMPOTENT_JOB_GONE, detail)
     if isinstance(error, IdempotencyConflict):
         return Problem(IDEMPOTENCY_CONFLICT, "Use a new Idempotency-Key for other content.")
     return None

@@ -14,7 +14,7 @@ from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidato
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from aijobs.errors import IdempotencyConflict, StoreUnavailable
+from aijobs.errors import StoreUnavailable
 from aijobs.http import docs
 from aijobs.http.envelope import EMPTY, ClientFields, Envelope, Sent
 from aijobs.http.exposure import ExposedTask
@@ -28,7 +28,7 @@ from aijobs.http.service import JobService
 from aijobs.http.waiting import applied, seconds_to_wait
 from aijobs.job import Job
 from aijobs.store.values import Creation, Idempotency
-from aijobs.submission import submit_async
+from aijobs.submission import first_or_new, submit_async
 
 _ACCEPTED = "The job was accepted. Ask status_url how far it is."
 _FINISHED = "The job is finished."
@@ -95,7 +95,7 @@ class Submissions:
         """Makes a job of valid arguments, or finds the first one of its idempotency key; tells whether it is new.
 
         Raises:
-            IdempotencyConflict: the key was used with other content.
+            IdempotencyConflict: the key was used with other content, or for a job that is no longer kept.
             StoreUnavailable: the job store does not answer.
             PublishFailed: the broker did not take the message.
         """
@@ -112,10 +112,9 @@ class Submissions:
             idempotency=idempotency,
             job_id=job_id,
         )
-        if reply.job is None:
-            raise IdempotencyConflict
+        job = first_or_new(reply)
         self._complain_of_missing_workers()
-        return reply.job, reply.outcome is Creation.CREATED
+        return job, reply.outcome is Creation.CREATED
 
     async def _awaited(self, request: Request, job: Job, seconds: float) -> Job:
         async def look() -> Job:
@@ -164,7 +163,7 @@ def submission_docs(service: JobService, task: ExposedTask, **extra: Any) -> dic
     responses = {
         200: {**finished, "headers": docs.FINISHED_HEADERS},
         202: {"headers": docs.SUBMISSION_HEADERS},
-        **docs.problems(400, 403, 413, 415, 422, 503),
+        **docs.problems(400, 403, 413, 415, 422, 503, _409="The first job of the idempotency key is no longer kept."),
     }
     return describe(
         task.summary,

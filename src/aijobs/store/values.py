@@ -65,6 +65,8 @@ class Creation(StrEnum):
     EXISTS = "exists"
     #: The idempotency key is known, with other content.
     CONFLICT = "conflict"
+    #: The idempotency key is known, and its job's record is not there any more.
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class CreateReply:
     """The answer to `JobStore.create`."""
 
     outcome: Creation
-    #: The new or the first job; None on a conflict.
+    #: The new or the first job; None on a conflict, and when the first one is gone.
     job: Job | None
 
 

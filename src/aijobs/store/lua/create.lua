@@ -8,17 +8,18 @@
 -- ARGV[21] Celery group ('' = none)
 -- ARGV[23…] more fields of the record, name and value in turn
 --
--- Returns {'created' | 'exists' | 'conflict', the record as HGETALL gives it, as JSON text: '' without one}.
+-- Returns {'created' | 'exists' | 'conflict' | 'gone', the record as HGETALL gives it, as JSON text: '' without one}.
 -- The remembered job of an idempotency key is written as fingerprint, newline, id.
 
 local reservation = ARGV[13] ~= '' and root .. ':idem:' .. ARGV[13]
 if reservation then
   local fingerprint, first = string.match(redis.call('GET', reservation) or '', '^(.-)\n(.*)$')
   -- A job that never reached the broker holds its key no longer: the next submission with it is a new try.
-  local failure = first and redis.call('HGET', root .. ':job:' .. first, 'error_code')
-  if first and failure ~= 'publish_failed' and redis.call('EXISTS', root .. ':job:' .. first) == 1 then
+  if first and redis.call('HGET', root .. ':job:' .. first, 'error_code') ~= 'publish_failed' then
     if fingerprint ~= ARGV[14] then return {'conflict', ''} end
-    return {'exists', cjson.encode(redis.call('HGETALL', root .. ':job:' .. first))}
+    local record = redis.call('HGETALL', root .. ':job:' .. first)
+    if #record == 0 then return {'gone', ''} end
+    return {'exists', cjson.encode(record)}
   end
 end
 local before = load_job()
