@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -74,6 +75,11 @@ def test_a_large_body(api: Api) -> None:
     assert api.client.post("/jobs/embed", content=nearly, headers=JSON).status_code == 202
 
 
+@pytest.mark.parametrize("body", [[], "texts", 1])
+def test_a_text_does_not_speak_of_python(api: Api, body: Any) -> None:
+    assert assert_problem(api.submit("embed", body), 422)["detail"] == "#: Input should be an object"
+
+
 def test_many_faults_make_a_short_answer(api: Api) -> None:
     response = api.submit("embed", {"texts": [1] * 999})
     assert len(assert_problem(response, 422)["errors"]) == 50
@@ -90,6 +96,8 @@ def test_many_faults_make_a_short_answer(api: Api) -> None:
         ("PATCH", "/jobs/", "GET, HEAD"),
         ("OPTIONS", "/jobs/x", "DELETE, GET, HEAD"),
         ("PUT", "/jobs/embed", "POST"),
+        ("GET", "/jobs/embed", "POST"),
+        ("GET", "/jobs/batches", "POST"),
         ("POST", "/jobs/stats", "GET, HEAD"),
         ("POST", "/jobs/x/events", "GET"),
         ("BREW", "/jobs/x/result", "GET, HEAD"),

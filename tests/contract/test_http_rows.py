@@ -26,7 +26,7 @@ from .conftest import Api, make_celery, serving
 
 #: What each operation answers, beside 403 where something is denied, and 503.
 ROWS: dict[str, set[int]] = {
-    "POST /embed": {200, 202, 400, 413, 415, 422},
+    "POST /embed": {200, 202, 400, 409, 413, 415, 422},
     "GET /": {200, 400, 422},
     "GET /stats": {200},
     "GET /health": {200},

@@ -64,6 +64,14 @@ def test_each_exposed_task_has_a_route_and_no_other(document: dict[str, Any]) ->
     assert submissions == {"post /jobs/batches", *(f"post /jobs/{task}" for task in exposed)}
 
 
+def test_routes_are_in_the_order_in_which_they_are_needed(everything: dict[str, Any]) -> None:
+    shown = list(operations(everything))
+    first = ["post /jobs/summarise", "get /jobs", "get /jobs/{job_id}", "get /jobs/{job_id}/events"]
+    last = ["post /jobs/batches", "get /jobs/dead", "get /jobs/stats", "get /jobs/health"]
+    assert sorted([*first, *last], key=shown.index) == [*first, *last]
+    assert shown[0].startswith("post ")
+
+
 def test_names_are_unique_and_stable(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations(document).values()]
     assert len(ids) == len(set(ids))

@@ -8,7 +8,7 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from socket import create_connection
 
@@ -48,6 +48,11 @@ class Buffering(socketserver.StreamRequestHandler):
 
     @override
     def handle(self) -> None:
+        # A client that has seen enough leaves.
+        with suppress(ConnectionError):
+            self._pass_on()
+
+    def _pass_on(self) -> None:
         request = self._head(self.rfile).replace(PREFIX.encode(), b"", 1)
         with create_connection(("127.0.0.1", self.upstream)) as server, server.makefile("rb") as answer:
             server.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))

@@ -102,6 +102,23 @@ def test_running_job_outlives_an_outage(worker: Worker, server: Server, tmp_path
     assert worker.process.poll() is None
 
 
+@pytest.mark.parametrize("outage", ["restart", "hang"])
+def test_job_that_retries_while_the_broker_is_away_goes_on(
+    worker: Worker, server: Server, tmp_path: Path, outage: str
+) -> None:
+    starts, until = tmp_path / "starts", tmp_path / "until"
+    job_id = submit(worker.module.once_more, (str(starts), str(until))).id
+    wait_until(starts.exists, "the first attempt")
+    tries = worker.log.read_text().count("trying again")
+    {"restart": server.stop, "hang": server.hang}[outage]()
+    until.touch()
+    wait_until(lambda: worker.log.read_text().count("trying again") >= tries + 2, "two tries to send the retry")
+    {"restart": server.start, "hang": server.resume}[outage]()
+    job = worker.end(job_id)
+    assert (job.status, job.result, job.attempt) == (JobStatus.SUCCESS, "the second time", 2)
+    assert_works(worker)
+
+
 def test_job_that_ends_while_the_store_is_away_is_recorded(worker: Worker, server: Server, tmp_path: Path) -> None:
     starts, until = tmp_path / "starts", tmp_path / "until"
     job_id = submit(worker.module.work, (str(starts), str(until))).id

@@ -48,7 +48,7 @@ def test_what_is_missing_is_named(use: str) -> None:
     )
     last = run(script).stderr.splitlines()[-1]
     assert "ConfigurationError" in last
-    assert "pip install aijobs[uploads]" in last
+    assert "pip install 'aijobs[uploads]'" in last
 
 
 def test_a_libmagic_without_its_database_is_named_too() -> None:

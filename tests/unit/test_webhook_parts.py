@@ -175,7 +175,7 @@ except ConfigurationError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "Webhooks need more packages: install aijobs[webhooks].\n"
+    assert done.stdout == "Webhooks need more packages: pip install 'aijobs[webhooks]'.\n"
 
 
 def test_a_jobs_own_webhook_is_checked() -> None:

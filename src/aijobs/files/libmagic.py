@@ -71,7 +71,7 @@ def _load() -> Libmagic:
 
 def _unfit(why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"Files cannot be told apart: {why}. Run pip install aijobs[uploads]; where that brings no libmagic, as on "
+        f"Files cannot be told apart: {why}. Run pip install 'aijobs[uploads]'; where that brings no libmagic, as on "
         "Linux for ARM, install the system's as well, such as by apt-get install libmagic1."
     )
 

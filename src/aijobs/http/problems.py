@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,12 +26,18 @@ MOST_ERRORS = 50
 #: A pointer stops at the last parent that fits, since names in it come from the client.
 LONGEST_POINTER = 300
 
-#: pydantic's own texts for these quote the input.
-_QUOTING = {
+#: pydantic's own texts for these quote the input, or speak of Python.
+_OWN_TEXTS = {
+    "dict_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+    "model_type": "Input should be an object",
     "union_tag_invalid": "Input does not have one of the expected tags",
     "uuid_parsing": "Input should be a valid UUID",
     "uuid_version": "Input should be a UUID of the expected version",
 }
+
+#: How pydantic writes the member of an enum that a `Literal` allows, and its value.
+_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*'|[^<>']*)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +192,14 @@ def _phrase(status: int) -> str:
 def _fault(error: Mapping[str, Any], body: Any) -> dict[str, str]:
     place, *path = error["loc"]
     kind = error["type"]
-    detail = _QUOTING.get(kind) or str(error["msg"]).removeprefix("Value error, ")
+    detail = _OWN_TEXTS.get(kind) or _plain(str(error["msg"]))
     if place == "body":
         return {"pointer": _pointer(path, body, missing=kind == "missing"), "detail": detail, "type": kind}
     return {"parameter": "/".join(map(str, path)), "in": str(place), "detail": detail, "type": kind}
+
+
+def _plain(text: str) -> str:
+    return _MEMBER.sub(r"\1", text.removeprefix("Value error, "))
 
 
 def _pointer(path: Sequence[str | int], body: Any, *, missing: bool) -> str:

@@ -45,7 +45,7 @@ class ProblemRoute(APIRoute):
     """
 
     max_body_bytes: ClassVar[int]
-    #: What can be read below the router at paths that look like a job's.
+    #: The paths below the router that look like a job's, and are none: those of tasks, of batches, …
     written_out: ClassVar[set[str]]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -47,7 +47,7 @@ _NO_TASKS = (
     "app's `include`, so that they are imported."
 )
 
-_FALLBACK = "jobs:fallback"
+_FALLBACK, _SHORTCUT = "jobs:fallback", "jobs:shortcut"
 
 #: Enough for a document's text; files have a route of their own.
 MAX_BODY_BYTES = 1_048_576
@@ -152,17 +152,17 @@ class JobRouter(APIRouter):
         service = JobService(runtime, tasks_by_name, access, callbacks() if webhooks else {})
         health = HealthCheck(runtime)
         submissions = Submissions(service, [task for task in self.exposed if not task.body.files], fields, health)
-        # In this order, since the first path that fits is taken: those with a job's id come last.
+        # In the order in which the documentation shows them.
         endpoints: Sequence[Endpoints] = (
             submissions,
             *_uploads(service, [task for task in self.exposed if task.body.files], fields, submissions),
-            Overview(service, health),
+            Jobs(service, finished_cancel_status),
+            Events(service, stream_limits),
+            Retry(service),
+            Webhooks(service),
             Batches(service, self.exposed, prefix, batch_bounds, stream_limits, health),
             DeadLetters(service),
-            Jobs(service, finished_cancel_status),
-            Retry(service),
-            Events(service, stream_limits),
-            Webhooks(service),
+            Overview(service, health),
         )
         self._job_route_class, self._fallback_class = route_classes(max_body_bytes)
         super().__init__(
@@ -177,21 +177,22 @@ class JobRouter(APIRouter):
         self._places = {_FALLBACK: ""}
         self._owned = access.dependencies()
         self._for_admins = [*self._owned, Depends(access.check_admin)]
-        # What is asked most comes first: to look through all others before it would take longer than to answer it.
-        operations = chain.from_iterable(one.operations() for one in endpoints)
-        for operation in sorted(operations, key=lambda one: one.action != "get"):
+        operations = list(chain.from_iterable(one.operations() for one in endpoints))
+        # What is asked most is also found first: to look through all others before it would take longer than to answer.
+        self._add(next(one for one in operations if one.action == "get"), shown=False)
+        for operation in operations:
             self._add(operation)
         self._add_fallbacks()
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, operation: Operation, *, shown: bool = True) -> None:
         # The list of jobs is at the prefix itself, with and without a slash.
         paths = ("", "/") if operation.path == "/" and self.prefix else (operation.path,)
         methods = ("GET", "HEAD") if operation.has_head else (operation.method,)
-        name = self._free_name(operation.action)
-        if "GET" in methods and "{" not in operation.path:
+        name = self._free_name(operation.action) if shown else _SHORTCUT
+        if "{" not in operation.path:
             self._job_route_class.written_out.add(operation.path.removeprefix("/"))
         for path, method in product(paths, methods):
-            self._add_route(operation, name, path, method, shown=(path, method) == (paths[0], methods[0]))
+            self._add_route(operation, name, path, method, shown=shown and (path, method) == (paths[0], methods[0]))
 
     def _free_name(self, action: str) -> str:
         # Tasks at `a-b` and `a_b`, say, would have the same.
@@ -283,7 +284,7 @@ def _uploads(
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         raise ConfigurationError(
-            f"Task {tasks[0].name!r} takes a file, for which {missing} is not installed: pip install aijobs[uploads]"
+            f"Task {tasks[0].name!r} takes a file, for which {missing} is not installed: pip install 'aijobs[uploads]'"
         ) from error
     desk, forms = UploadDesk(service), [TaskForm(task, fields) for task in tasks]
     return [Uploads(desk, forms, submissions), FileBatches(desk, forms, submissions)]

@@ -40,7 +40,7 @@ def read_config(settings: Settings) -> WebhookConfig | None:
             raise ConfigurationError("AIJOBS_WEBHOOK_URL needs AIJOBS_WEBHOOK_SECRETS: every webhook is signed.")
         return None
     if find_spec("httpcore") is None or find_spec("idna") is None:
-        raise ConfigurationError("Webhooks need more packages: install aijobs[webhooks].")
+        raise ConfigurationError("Webhooks need more packages: pip install 'aijobs[webhooks]'.")
     keys = tuple(_key(number, secret.get_secret_value()) for number, secret in enumerate(settings.webhook_secrets, 1))
     _check("AIJOBS_WEBHOOK_EVENTS", lambda: check_webhook_events(settings.webhook_events))
     if url:

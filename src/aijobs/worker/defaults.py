@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import click
 from celery import Celery
+from click.core import ParameterSource
 from kombu.transport import TRANSPORT_ALIASES
 
 from aijobs.broker.connection import SENTINEL_ALIAS, TRANSPORT_ALIAS, JobConnection
@@ -48,6 +50,21 @@ def add_defaults(app: Celery) -> None:
     amqp: Any = app.amqp
     amqp.Connection = JobConnection
     app.add_defaults(lambda: _silent(app, _defaults(app)))
+
+
+def keep_prefetch(worker: Any) -> None:
+    """Gives a worker the prefetch of its app's configuration, unless its command line names another.
+
+    `celery worker` reads its option's default before the tasks are bound, and `setup` is called when they are. So it
+    would be Celery's 4, whatever the configuration says by now.
+
+    Args:
+        worker: one that is being made; it has no consumer yet.
+    """
+    # Celery's command line is made with click, so it is there wherever Celery is.
+    context = click.get_current_context(silent=True)
+    if context is not None and context.get_parameter_source("prefetch_multiplier") is ParameterSource.DEFAULT:
+        worker.prefetch_multiplier = worker.app.conf.worker_prefetch_multiplier
 
 
 def weakened_promises(app: Celery) -> list[str]:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from celery import Celery, current_task, signals, states
+from kombu.exceptions import OperationalError
 
 from aijobs.errors import StoreUnavailable
 from aijobs.job import ErrorCode, Job, JobStatus
@@ -19,6 +20,7 @@ from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job
 from aijobs.worker.defaults import default_priority
 from aijobs.worker.exceptions import StartRefused
 from aijobs.worker.messages import head_of, new_job
+from aijobs.worker.patience import call_patiently
 from aijobs.worker.progress import close_reporter
 from aijobs.worker.task import ProgressTask
 
@@ -55,16 +57,17 @@ def record_publishes(app: Celery) -> None:
         if not stock:
             stock.append(amqp._create_task_sender())
         draft = drafting.get()
-        if draft is not None or (is_job(name) and not _is_known(message)):
-            job = new_job(app, name, message, options)
-        else:
-            job = None
+        is_known = draft is None and is_job(name) and _is_known(message)
+        job = new_job(app, name, message, options) if draft or (is_job(name) and not is_known) else None
         if options.get("priority") is None:
             options["priority"] = default_priority(app)
 
         def publish() -> Any:
             return stock[0](producer, name, message, **options)
 
+        if is_known:
+            # Celery would give the job up, as rejected, when its retry cannot be sent at once.
+            return call_patiently(publish, (OperationalError, *producer.connection.connection_errors))
         if job is None:
             return publish()
         return publish_recorded(app, job, publish) if draft is None else draft.send(job, options, publish)

@@ -1,9 +1,10 @@
-"""Writes that must not be lost are tried again while the store is away, within bounds."""
+"""What must not be lost is tried again while store or broker are away, within bounds."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 from aijobs.errors import StoreUnavailable
@@ -31,12 +32,23 @@ def run_patiently(store: JobStore, operation: Operation[T], patience: float = PA
     Raises:
         StoreUnavailable: the store stayed away for longer.
     """
+    return call_patiently(lambda: store.run(operation), (StoreUnavailable,), patience)
+
+
+def call_patiently(call: Callable[[], T], away: tuple[type[Exception], ...], patience: float = PATIENCE_SECONDS) -> T:
+    """Makes a call, again and again while it raises one of some errors.
+
+    Args:
+        call: one that may be made twice.
+        away: the errors that say so.
+        patience: for how long, seconds.
+    """
     deadline = time.monotonic() + patience
     pause = 0.1
     while True:
         try:
-            return store.run(operation)
-        except StoreUnavailable as error:
+            return call()
+        except away as error:
             if time.monotonic() + pause > deadline:
                 raise
             logger.warning("%s; trying again in %.1f seconds", error, pause)

@@ -13,7 +13,7 @@ from aijobs.broker.keeper import Entry, Keeper, needs_keeper
 from aijobs.broker.leases import lease_entries
 from aijobs.runtime import Runtime, runtime_of
 from aijobs.worker.cancelling import Canceller
-from aijobs.worker.defaults import weakened_promises
+from aijobs.worker.defaults import keep_prefetch, weakened_promises
 from aijobs.worker.filesweep import file_sweeper
 from aijobs.worker.hooks import guard_tasks
 from aijobs.worker.interrupt import make_interruptible
@@ -39,6 +39,7 @@ class JobsStep(bootsteps.StartStopStep):
         self._runtime = runtime_of(worker.app)
         guard_tasks(worker.app)
         make_interruptible(worker.app)
+        keep_prefetch(worker)
         super().__init__(worker, **kwargs)
 
     def start(self, worker: Any) -> None:

@@ -83,7 +83,7 @@ def test_what_is_not_installed_is_named(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert "ConfigurationError" in done.stderr
     assert module in done.stderr.splitlines()[-1]
-    assert "pip install aijobs[uploads]" in done.stderr.splitlines()[-1]
+    assert "pip install 'aijobs[uploads]'" in done.stderr.splitlines()[-1]
 
 
 def test_a_plain_task_does_not_get_files() -> None:

@@ -25,6 +25,17 @@ def work(self: ProgressTask, starts: str, until: str) -> str:
     return "worked through"
 
 
+@app.task(base=ProgressTask, bind=True, max_retries=1)
+def once_more(self: ProgressTask, starts: str, until: str) -> str:
+    with Path(starts).open("a") as file:
+        file.write("started\n")
+    while not Path(until).exists():
+        time.sleep(0.02)
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+    return "the second time"
+
+
 @app.task
 def add(a: int, b: int) -> int:
     return a + b
