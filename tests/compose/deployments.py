@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
+import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from aijobs.compose import DeploymentSpec, File, generate
 from aijobs.compose.inspection import Facts, Queue
-
-#: What the other half of the generator writes, which has tests of its own.
-NOT_HERE = ("Dockerfile", ".dockerignore")
 
 PLAIN = Facts((Queue("celery", ("shop.worker.answer",), 150.0),))
 BUSY = Facts(
@@ -36,10 +38,20 @@ def files_of(root: Path, facts: Facts = PLAIN, **options: Any) -> dict[str, File
     return {file.path: file for file in generate(spec_of(root, **options), facts)}
 
 
-def project(root: Path) -> Path:
+def project(root: Path, requirements: str = "aijobs") -> Path:
     """A folder that says what it needs, as the image wants to know."""
-    (root / "requirements.txt").write_text("aijobs\n")
+    (root / "requirements.txt").write_text(f"{requirements}\n")
     return root
+
+
+def hadolint_warnings(dockerfile: str) -> list[dict[str, Any]]:
+    """What hadolint has to say of a Dockerfile that is more than a hint."""
+    program = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
+    if program is None:
+        pytest.skip("hadolint is not installed: pip install --group test brings it")
+    command = [program, "--format", "json", "-"]
+    done = subprocess.run(command, input=dockerfile, capture_output=True, text=True, check=False)
+    return [one for one in json.loads(done.stdout) if one["level"] in {"error", "warning"}]
 
 
 def compose_program() -> Path | None:

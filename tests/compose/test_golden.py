@@ -9,25 +9,32 @@ from pathlib import Path
 import pytest
 
 from aijobs.compose.inspection import Facts
-from tests.compose.deployments import BUSY, NOT_HERE, PLAIN, files_of, project
+from tests.compose.deployments import BUSY, PLAIN, files_of, project
 
 GOLDEN = Path(__file__).parent / "golden"
 
 REDBEAT = Facts(PLAIN.queues, has_schedule=True, scheduler="redbeat.RedBeatScheduler", soft_shutdown_seconds=0.0)
+#: What the projects depend on, where that is not aijobs alone.
+REQUIREMENTS = {"everything": "aijobs[uploads]"}
 COMBINATIONS: dict[str, tuple[Facts, dict[str, object]]] = {
     "smallest": (PLAIN, {}),
     "classes": (BUSY, {"services": "valkey,postgres,flower", "gpu": True, "port": 8080, "makefile": "deploy.mk"}),
     "everything": (
         REDBEAT,
-        {"services": "pgvector,chroma,qdrant,flower,locust,grafana", "kubernetes": True, "workers": 3},
+        {
+            "services": "pgvector,chroma,qdrant,flower,locust,grafana",
+            "kubernetes": True,
+            "workers": 3,
+            "system_packages": "libpq5",
+        },
     ),
 }
 
 
 def written(name: str, root: Path) -> dict[str, str]:
     facts, options = COMBINATIONS[name]
-    files = files_of(project(root), facts, **options)
-    return {path: file.text for path, file in files.items() if path not in NOT_HERE}
+    files = files_of(project(root, REQUIREMENTS.get(name, "aijobs")), facts, **options)
+    return {path: file.text for path, file in files.items()}
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)

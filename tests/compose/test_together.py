@@ -102,6 +102,27 @@ def test_scaling_is_of_workers_that_there_are(texts: dict[str, str]) -> None:
         assert trigger["metadata"]["address"] == "redis.shop:6379"
 
 
+@pytest.mark.parametrize(
+    ("told", "is_well"),
+    [
+        ("api running healthy\nredis running healthy\n", True),
+        ("api running starting\nredis running healthy\n", False),
+        ("api running unhealthy\n", False),
+        ("api running healthy\nredis exited \n", False),
+        ("", False),
+    ],
+)
+def test_make_health_fails_where_a_service_is_not_well(
+    texts: dict[str, str], tmp_path: Path, told: str, is_well: bool
+) -> None:
+    (tmp_path / "Makefile").write_text(texts["Makefile"])
+    (tmp_path / "told").write_text(told)
+    (tmp_path / "compose.sh").write_text("cat told")
+    command = ["make", "health", "COMPOSE=sh compose.sh"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (done.returncode == 0, done.stdout) == (is_well, told)
+
+
 def test_every_word_of_the_makefile_is_understood(texts: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(texts["Makefile"])
     for name in (".env.example", ".env"):

@@ -22,7 +22,7 @@ from aijobs.compose import File, ServiceName, write
 from aijobs.compose.inspection import Facts, Queue
 from aijobs.compose.spec import DASHBOARD_PORTS, Python
 from aijobs.errors import ConfigurationError
-from tests.compose.deployments import BUSY, PLAIN, compose_program, files_of, project
+from tests.compose.deployments import BUSY, PLAIN, compose_program, files_of, hadolint_warnings, project
 
 SCHEMA = json.loads((Path(__file__).parent / "compose_spec" / "compose-spec.json").read_text())
 COMPOSE = jsonschema.Draft7Validator(SCHEMA)
@@ -69,6 +69,9 @@ OPTIONS = st.fixed_dictionaries(
         "port": st.integers(10_000, 65_535),
         "ports": st.dictionaries(st.sampled_from(list(DASHBOARD_PORTS)), st.integers(1, 9_999)),
         "api_processes": st.integers(1, 64),
+        "base": st.sampled_from(["python:3.13-slim", "registry.example.com:5000/team/base:1.2"]),
+        "makefile": st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True),
+        "system_packages": st.lists(st.from_regex(r"[a-z0-9][a-z0-9+.-]{0,20}[a-z0-9+]", fullmatch=True), max_size=3),
     },
 )
 
@@ -121,6 +124,12 @@ def test_no_combination_makes_an_invalid_manifest(facts: Facts, options: dict[st
     for one in objects:
         if one["kind"] != "Kustomization":
             kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=all_facts(), options=OPTIONS)
+def test_no_combination_makes_a_dockerfile_to_warn_of(facts: Facts, options: dict[str, Any], tmp_path: Path) -> None:
+    assert hadolint_warnings(generated(tmp_path, facts, options)["Dockerfile"].text) == []
 
 
 EXTREMES: list[tuple[Facts, dict[str, object]]] = [

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import yaml
 
+from aijobs.compose.model import OPTIONAL
 from tests.deploy import images
 from tests.deploy.images import Container
 from tests.helpers import wait_until
@@ -193,7 +194,7 @@ class Deployment:
     def _here(self, value: str, name: str) -> str:
         if "REDIS_PASSWORD" in value:
             return self.server
-        value = value.replace("/tmp/health", f"{self.place.folder}/health-{name}")
+        value = OPTIONAL.sub(r"\1", value).replace("/tmp/health", f"{self.place.folder}/health-{name}")
         if isinstance(self.place, Here):
             value = value.replace("/data/", f"{self.place.folder}/")
         return value.replace("--port=8000", f"--port={self.port}").replace("--host=0.0.0.0", "--host=127.0.0.1")

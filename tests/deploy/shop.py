@@ -11,7 +11,7 @@ from aijobs.compose import DeploymentSpec, Installer, generate, write
 from tests.docs.pages import ROOT
 
 APP, API = "shop.worker:celery_app", "shop.main:app"
-PACKAGES = ("aijobs", "uvicorn>=0.30")
+PACKAGES = ("aijobs[uploads]", "uvicorn>=0.30")
 
 WORKER = '''\
 """The Celery app."""
@@ -71,11 +71,13 @@ app.include_router(job_router(celery_app))
 #: What stays out of the image.
 PRIVATE = {
     ".env": "REDIS_PASSWORD=secret\n",
+    ".envrc": "export REDIS_PASSWORD=secret\n",
     ".git/HEAD": "ref: refs/heads/main\n",
     "shop/__pycache__/old.cpython-310.pyc": "",
     "shop/tests/test_worker.py": "def test_nothing() -> None: ...\n",
     "tests/test_shop.py": "def test_nothing() -> None: ...\n",
     "tls.key": "secret\n",
+    "shop/.git": "gitdir: ../.git/modules/shop\n",
 }
 
 
@@ -91,7 +93,7 @@ def make(root: Path, installer: Installer, wheel: Path | None = None) -> Path:
     files = {"shop/__init__.py": "", "shop/worker.py": WORKER, "shop/main.py": MAIN, **PRIVATE}
     if installer is Installer.REQUIREMENTS:
         files["requirements.txt"] = "-r requirements/base.txt\n" + "\n".join(PACKAGES[1:]) + "\n"
-        files["requirements/base.txt"] = f"{f'./{vendored}' if vendored else PACKAGES[0]}\n"
+        files["requirements/base.txt"] = f"{f'./{vendored}[uploads]' if vendored else PACKAGES[0]}\n"
     else:
         files["pyproject.toml"] = _project(installer, vendored)
         files["README.md"] = "# Shop\n"

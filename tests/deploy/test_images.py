@@ -78,6 +78,12 @@ def test_its_programs_run(inside: Container) -> None:
     assert inside.run("python", "-m", "aijobs", "--version").startswith("aijobs ")
 
 
+def test_libraries_are_the_distribution_s(inside: Container) -> None:
+    look = "from aijobs.files.libmagic import load_libmagic; load_libmagic(); import magic; print(magic.libmagic._name)"
+    assert inside.run("python", "-c", look, user="appuser") == "libmagic.so.1"
+    assert inside.run("dpkg-query", "--show", "--showformat=${Status}", "libmagic-mgc") == "install ok installed"
+
+
 @pytest.fixture(scope="module")
 def single(base: str, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What tutorials show: one stage that has all."""

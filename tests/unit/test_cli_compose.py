@@ -92,6 +92,12 @@ def test_the_installer_can_be_named(shop: Path, capsys: pytest.CaptureFixture[st
     assert files(shop) == set()
 
 
+def test_packages_of_the_system_can_be_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compose", APP, "--system-package", "libpq5,libgomp1"]) == 0
+    assert 'system-packages = ["libpq5", "libgomp1"]' in capsys.readouterr().out
+    assert "--no-install-recommends libgomp1 libpq5 " in (shop / "Dockerfile").read_text()
+
+
 def test_a_project_with_a_dockerfile_of_its_own_need_not_say_how_it_is_installed(shop: Path) -> None:
     (shop / "requirements.txt").unlink()
     assert main(["compose", APP]) == 2

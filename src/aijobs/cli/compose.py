@@ -27,6 +27,7 @@ _TEXTS = {
     "python": ("VERSION", "of the image: 3.11, 3.12, 3.13 or 3.14 (default: 3.13)"),
     "base": ("IMAGE", "the image to build upon (default: the slim one of this Python, or CUDA's with --gpu)"),
     "installer": ("NAME", "requirements, pyproject or uv (default: by what the folder holds)"),
+    "system-packages": ("NAMES", "of Debian or Ubuntu, which the app needs when it runs, with commas between"),
     "makefile": ("FILE", "what the Makefile is called, where the project has its own (default: Makefile)"),
 }
 _NUMBERS = {
@@ -74,7 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _options() -> tuple[str, ...]:
-    return ("app", *_TEXTS, *_NUMBERS, "services", "gpu", "kubernetes", "skip")
+    names = ("app", *_TEXTS, *_NUMBERS, "services", "gpu", "kubernetes", "skip")
+    return tuple(name.replace("-", "_") for name in names)
 
 
 def _check(spec: DeploymentSpec, files: list[File]) -> int:
@@ -113,7 +115,8 @@ def _table(given: dict[str, Any]) -> list[str]:
     rows = ["[tool.aijobs.compose]"]
     for name, value in given.items():
         if value is not None:
-            is_list = name in {"services", "skip"}
+            is_list = name in {"services", "skip", "system_packages"}
             shown = [one.strip() for one in value.split(",")] if is_list else value
-            rows.append(f"{'with' if name == 'services' else name} = {json.dumps(shown)}")
+            written = "with" if name == "services" else name.replace("_", "-")
+            rows.append(f"{written} = {json.dumps(shown)}")
     return rows

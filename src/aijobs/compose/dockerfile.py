@@ -74,11 +74,7 @@ def _builder(found: Installation) -> Iterator[str]:
         "# For packages without a wheel. Nothing of this gets into the image.",
         f'ARG BUILD_PACKAGES="{_BUILD_PACKAGES}"',
         "# hadolint ignore=DL3008,SC2086",
-        _run(
-            "apt-get update",
-            "apt-get install --yes --no-install-recommends ${BUILD_PACKAGES}",
-            "rm -rf /var/lib/apt/lists/*",
-        ),
+        _apt_install("${BUILD_PACKAGES}"),
     )
     yield f"WORKDIR {APP_FOLDER}"
     yield from _uv(found) if found.installer is Installer.UV else _pip(found)
@@ -133,17 +129,14 @@ def _pip(found: Installation) -> Iterator[str]:
 
 def _runtime(spec: DeploymentSpec, found: Installation) -> Iterator[str]:
     yield "FROM ${BASE_IMAGE}"
-    if _is_cuda(spec):
+    if libraries := _libraries(spec, found):
         yield _lines(
+            "# Libraries that Python and the packages of the app need when they run.",
             "# hadolint ignore=DL3008",
-            _run(
-                "apt-get update",
-                f"apt-get install --yes --no-install-recommends {' '.join(_PYTHON_LIBRARIES)}",
-                "rm -rf /var/lib/apt/lists/*",
-            ),
-            "COPY --from=builder /usr/local/ /usr/local/",
-            "RUN ldconfig",
+            _apt_install(*libraries),
         )
+    if _is_cuda(spec):
+        yield _lines("COPY --from=builder /usr/local/ /usr/local/", "RUN ldconfig")
     yield _lines(
         "# The folders are for volumes: a new volume takes over whose its folder is.",
         _run(
@@ -162,12 +155,21 @@ def _runtime(spec: DeploymentSpec, found: Installation) -> Iterator[str]:
         f"COPY --from=builder {VENV} {VENV}",
         "COPY . .",
     )
-    yield from _checks(spec)
+
+
+def _libraries(spec: DeploymentSpec, found: Installation) -> list[str]:
+    of_python = _PYTHON_LIBRARIES if _is_cuda(spec) else ()
+    return sorted({*of_python, *found.libraries, *spec.system_packages})
 
 
 def _checks(spec: DeploymentSpec) -> Iterator[str]:
     modules = ["aijobs", "celery", *(["uvicorn"] if spec.api else [])]
     version = tuple(map(int, spec.python.split(".")))
+    yield _lines(
+        "# Who builds with a strict umask has files that this user may not read. They are named here; mend it with",
+        "# chmod -R a+rX.",
+        _run("find . ! -readable -print -exec false {} +"),
+    )
     yield _lines(
         "# What every container runs has to be among the packages of the app: better to fail here than there.",
         _run(f'python -c "import sys, {", ".join(modules)}; assert sys.version_info[:2] == {version}, sys.version"'),
@@ -188,6 +190,7 @@ def _environment(spec: DeploymentSpec, found: Installation) -> dict[str, str]:
 
 def _end(spec: DeploymentSpec) -> Iterator[str]:
     yield f"USER {USER_NAME}"
+    yield from _checks(spec)
     yield _lines(
         "# The API waits for requests to end, a worker gives its jobs back. Neither needs another signal.",
         "STOPSIGNAL SIGTERM",
@@ -239,6 +242,11 @@ def _pip_install(what: str) -> str:
 def _run(*commands: str, cache: str | None = None) -> str:
     mount = f"--mount=type=cache,target={cache}{_CONTINUED}    " if cache else ""
     return f"RUN {mount}" + f"{_CONTINUED} && ".join(commands)
+
+
+def _apt_install(*packages: str) -> str:
+    install = f"apt-get install --yes --no-install-recommends {' '.join(packages)}"
+    return _run("apt-get update", install, "rm -rf /var/cache/apt/* /var/lib/apt/lists/*")
 
 
 def _env(**values: str) -> str:

@@ -12,8 +12,12 @@ _IGNORED = """\
 .env.*
 **/.env
 **/.env.*
+**/.envrc
+**/*.jks
 **/*.key
+**/*.p12
 **/*.pem
+**/*.pfx
 **/.netrc
 **/.pypirc
 **/id_rsa*
@@ -23,7 +27,7 @@ _IGNORED = """\
 secrets
 
 # History and tools.
-.git
+**/.git
 .gitattributes
 .github
 .gitignore
@@ -67,6 +71,7 @@ Makefile
 compose*.yaml
 compose*.yml
 deploy
+docker-compose*.yaml
 docker-compose*.yml
 """
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from aijobs.compose.model import Published, Service
+from aijobs.compose.model import PLACEHOLDER, SCRATCH_MEMORY, Published, Service
 from aijobs.compose.services import Deployment
 from aijobs.compose.yaml import Alias, Anchor, Node, Note, dump
 
-#: Room in a container's temporary folders, all of them memory.
-SCRATCH_SIZE = "256m"
-
-_PLACEHOLDER = re.compile(r"\$\{([A-Z_]+)\}")
 _COMMON = (
     "What all services have. init: a small first process passes signals on and clears away dead ones. "
     "No service gets a privilege of root, nor may it gain one."
@@ -102,8 +97,10 @@ def _room(service: Service) -> dict[str, Node]:
     parts: dict[str, Node] = {}
     if service.read_only and not service.is_app:
         parts["read_only"] = True
+    if service.shared_memory:
+        parts["shm_size"] = f"{service.shared_memory}m"
     if service.scratch:
-        parts["tmpfs"] = [f"{folder}:mode=1777,size={SCRATCH_SIZE}" for folder in service.scratch]
+        parts["tmpfs"] = [f"{folder}:mode=1777,size={SCRATCH_MEMORY}m" for folder in service.scratch]
     volumes = [f"{volume.name}:{volume.path}" for volume in service.volumes]
     binds = [f"./{PurePosixPath(bind.source)}:{bind.path}:ro" for bind in service.binds]
     if volumes or binds:
@@ -144,7 +141,7 @@ def _deploy(service: Service) -> dict[str, Node]:
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, Node]:
-    return {name: _PLACEHOLDER.sub(r"${\1:?is not set in .env}", value) for name, value in variables.items()}
+    return {name: PLACEHOLDER.sub(r"${\1:?is not set in .env}", value) for name, value in variables.items()}
 
 
 def _escaped(part: str) -> str:

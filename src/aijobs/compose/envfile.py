@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
+from aijobs.compose.model import PLACEHOLDER
 from aijobs.compose.services import Deployment
-from aijobs.compose.spec import ServiceName
+from aijobs.compose.spec import FILES_FOLDER, ServiceName
 from aijobs.compose.yaml import comment
 from aijobs.settings import PREFIX, Settings
 
@@ -38,7 +38,7 @@ MEANINGS = {
     "webhook_secrets": "What webhooks are signed with, the newest first; without any they are off.",
     "webhook_url": "Who is told of the events of every job.",
     "webhook_events": "Of which events.",
-    "webhook_queue": "The queue of the tasks that tell webhooks; by default the app's.",
+    "webhook_queue": "The queue of the tasks that tell webhooks; by default the app's. Workers have to take from it.",
     "webhook_allow_private": "For development: webhooks may go to private addresses, and over plain HTTP.",
     "public_url": "Where clients reach the job routes, such as https://api.example.com/jobs.",
 }
@@ -58,7 +58,7 @@ def render(plan: Deployment) -> str:
 def secrets(plan: Deployment) -> dict[str, str]:
     """The variables that have to be set, each with its meaning."""
     values = [*plan.environment.values(), *(value for one in plan.services for value in one.environment.values())]
-    named = {name for value in values for name in re.findall(r"\$\{([A-Z_]+)\}", value)}
+    named = {name for value in values for name in PLACEHOLDER.findall(value)}
     return {name: meaning for name, meaning in _SECRETS.items() if name in named}
 
 
@@ -66,7 +66,7 @@ def _sections(plan: Deployment) -> Iterator[tuple[str, Iterator[str]]]:
     needed = _variables(dict.fromkeys(secrets(plan), ""), secrets(plan))
     yield "Passwords: letters and digits only, since they stand in addresses.", needed
     yield "The app's own variables, such as keys of models.", iter(())
-    yield "Where it is reached.", _places(plan)
+    yield "Where things are.", _places(plan)
     yield "Settings of aijobs, each with its default.", _settings()
 
 
@@ -84,11 +84,23 @@ def _places(plan: Deployment) -> Iterator[str]:
     yield from _optional(
         "IMAGE_TAG", "latest", "The tag of the app's image, for a registry or to go back to an earlier one."
     )
+    yield from _optional(
+        "AIJOBS_FILES_URL",
+        FILES_FOLDER,
+        "Where uploaded files are kept: a folder that API and workers share, or a bucket such as s3://jobs/uploads.",
+    )
     for one in plan.services:
         if one.published:
             name, port = one.published.variable, str(one.published.port)
             yield from _optional(f"{name}_BIND", "127.0.0.1", f"The address of this machine where {one.name} listens.")
             yield from _optional(f"{name}_PORT", port, f"The port of this machine where {one.name} listens.")
+    if plan.spec.api:
+        yield from _optional(
+            "FORWARDED_ALLOW_IPS",
+            "127.0.0.1",
+            "The addresses of the proxies before the API, whose word on who asks, and how, uvicorn takes; with commas "
+            "between. For a proxy on this machine that is the gateway of the network outside.",
+        )
     if plan.spec.has(ServiceName.LOCUST):
         yield from _optional("LOAD_TASK", "", "The task that a load test submits, by its name in the API.")
         yield from _optional("LOAD_INPUT", "", "What is submitted, as JSON.")

@@ -6,9 +6,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from aijobs.compose.libraries import libraries
 from aijobs.compose.spec import Installer
 from aijobs.errors import ConfigurationError
 
@@ -43,6 +45,8 @@ class Installation:
     is_static: bool = True
     #: Whether the code is in a folder `src`.
     has_src: bool = False
+    #: Packages of Debian and Ubuntu that the Python packages need when they run.
+    libraries: tuple[str, ...] = ()
 
 
 def find(root: Path, wanted: Installer = Installer.AUTO) -> Installation:
@@ -65,14 +69,32 @@ def find(root: Path, wanted: Installer = Installer.AUTO) -> Installation:
     has_src = (root / "src").is_dir()
     match installer:
         case Installer.UV:
-            needs = (PYPROJECT, LOCK, *_checked(_of_lock(_toml(root / LOCK)), root, LOCK))
-            return Installation(installer, _sorted(needs), _is_package(project), has_src=has_src)
+            return _by_uv(root, project, has_src=has_src)
         case Installer.REQUIREMENTS:
-            return Installation(installer, _sorted(_of_requirements(root, REQUIREMENTS, set())), has_src=has_src)
+            return _by_requirements(root, project, has_src=has_src)
         case _:
             static = _has_dependencies(project)
             is_package = "build-system" in project or not static
-            return Installation(installer, (PYPROJECT,), is_package, static, has_src)
+            return Installation(installer, (PYPROJECT,), is_package, static, has_src, libraries(_dependencies(project)))
+
+
+def _by_uv(root: Path, project: Mapping[str, Any], *, has_src: bool) -> Installation:
+    lock = _toml(root / LOCK)
+    needs = (PYPROJECT, LOCK, *_checked(_of_lock(lock), root, LOCK))
+    packages = (str(package.get("name", "")) for package in lock.get("package", []))
+    return Installation(
+        Installer.UV, _sorted(needs), _is_package(project), has_src=has_src, libraries=libraries(packages)
+    )
+
+
+def _by_requirements(root: Path, project: Mapping[str, Any], *, has_src: bool) -> Installation:
+    files = dict(_requirements_files(root, REQUIREMENTS, set()))
+    needs = _sorted(chain(files, *(_local_packages(root, name, lines) for name, lines in files.items())))
+    # Where the project itself is one of its packages, what it depends on is installed as well.
+    further = _dependencies(project) if needs == (EVERYTHING,) else []
+    return Installation(
+        Installer.REQUIREMENTS, needs, has_src=has_src, libraries=libraries(chain(*files.values(), further))
+    )
 
 
 def _choose(root: Path, wanted: Installer) -> Installer:
@@ -115,6 +137,10 @@ def _has_dependencies(project: Mapping[str, Any]) -> bool:
     return "dependencies" not in project["project"].get("dynamic", [])
 
 
+def _dependencies(project: Mapping[str, Any]) -> list[str]:
+    return [str(one) for one in project.get("project", {}).get("dependencies", [])]
+
+
 def _of_lock(lock: Mapping[str, Any]) -> Iterator[str]:
     """The files and folders that a lock file takes packages from; the project itself is not one."""
     for package in lock.get("package", []):
@@ -124,25 +150,28 @@ def _of_lock(lock: Mapping[str, Any]) -> Iterator[str]:
                 yield source[kind]
 
 
-def _of_requirements(root: Path, name: str, seen: set[str]) -> Iterator[str]:
-    """A requirements file, with what it includes and the local packages that it names."""
+def _requirements_files(root: Path, name: str, seen: set[str]) -> Iterator[tuple[str, list[str]]]:
+    """A requirements file and those that it includes, each with its lines."""
     if name in seen:
         return
     seen.add(name)
-    yield name
     try:
-        text = (root / name).read_text(encoding="utf-8")
+        lines = list(_lines((root / name).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{root / name} cannot be read: {error}") from None
-    for line in _lines(text):
-        if included := _INCLUDE.fullmatch(line):
-            if "://" not in included["path"]:
-                # Of the folder where the including file is.
-                nested = (PurePosixPath(name).parent / included["path"]).as_posix()
-                for path in _checked([nested], root, name):
-                    yield from _of_requirements(root, path, seen)
-        elif local := _local_path(line):
-            yield from _checked([local], root, name)
+    yield name, lines
+    for included in filter(None, map(_INCLUDE.fullmatch, lines)):
+        if "://" not in included["path"]:
+            # Of the folder where the including file is.
+            nested = (PurePosixPath(name).parent / included["path"]).as_posix()
+            for path in _checked([nested], root, name):
+                yield from _requirements_files(root, path, seen)
+
+
+def _local_packages(root: Path, name: str, lines: Iterable[str]) -> Iterator[str]:
+    """The files and folders that the lines of a requirements file take packages from."""
+    paths = (_local_path(line) for line in lines if not _INCLUDE.fullmatch(line))
+    return _checked(filter(None, paths), root, name)
 
 
 def _lines(text: str) -> Iterator[str]:

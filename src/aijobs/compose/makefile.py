@@ -11,7 +11,7 @@ _TEXT = """\
 # make logs [S=worker]             follow the logs
 # make scale-workers N=5 [S=worker]
 # make stats                       workers and what they run, and what containers use
-# make health                      ask every service whether it is well
+# make health                      whether every service is there and well; fails where one is not
 # make test                        the tests of the app, here
 # make check                       whether these files are what `aijobs compose` writes
 
@@ -47,8 +47,8 @@ stats:
 	$(COMPOSE) stats --no-stream
 
 health:
-	@$(COMPOSE) {profiles}ps --format 'table {{{{.Service}}}}\\t{{{{.Status}}}}'
-	@! $(COMPOSE) {profiles}ps --format '{{{{.Service}}}} {{{{.Health}}}}' | grep unhealthy
+	@$(COMPOSE) {profiles}ps --all --format '{{{{.Service}}}} {{{{.State}}}} {{{{.Health}}}}' | \\
+	awk '{{ print; unwell += ($$0 !~ / running healthy$$/) }} END {{ exit (NR == 0 || unwell > 0) }}'
 
 dead:
 	$(COMPOSE) exec -T {worker} python -m aijobs dead list -A $(APP)

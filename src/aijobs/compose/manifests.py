@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from aijobs.compose.model import Service, Volume
+from aijobs.compose.model import OPTIONAL, PLACEHOLDER, SCRATCH_MEMORY, Service, Volume
 from aijobs.compose.yaml import Node, Note
 
 #: Between a pod's removal from its service and its SIGTERM, since the news takes a while to reach every node, seconds.
 DRAIN_SECONDS = 5
 
-_PLACEHOLDER = re.compile(r"\$\{([A-Z_]+)\}")
 _LINKS = "Or a service named redis would set REDIS_PORT to something that is no port."
 
 
@@ -47,7 +45,9 @@ def claim(volume: Volume) -> dict[str, Node]:
     shared = "API and workers use it, on whichever node they are. Where no storage class offers this, keep files in a "
     mode: Node = ["ReadWriteOnce"]
     if volume.shared:
-        mode = Note(shared + "bucket: set AIJOBS_FILES_URL to s3://… and take the volume out.", ["ReadWriteMany"])
+        mode = Note(
+            shared + "bucket: change AIJOBS_FILES_URL of both to s3://… and take the volume out.", ["ReadWriteMany"]
+        )
     return {"accessModes": mode, "resources": {"requests": {"storage": volume.size}}}
 
 
@@ -83,12 +83,13 @@ def _container(service: Service, project: str, environment: Mapping[str, str], d
 
 
 def _environment(variables: Mapping[str, str], project: str) -> list[Node]:
-    """Variables; those that others are made of come first, as Kubernetes wants it."""
-    secrets = sorted({name for value in variables.values() for name in _PLACEHOLDER.findall(value)})
+    """Variables; those that others are made of come first, as Kubernetes wants it, which knows no defaults."""
+    variables = {name: OPTIONAL.sub(r"\1", value) for name, value in variables.items()}
+    secrets = sorted({name for value in variables.values() for name in PLACEHOLDER.findall(value)})
     known: list[Node] = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": f"{project}-env", "key": name}}} for name in secrets
     ]
-    made = {name: _PLACEHOLDER.sub(r"$(\1)", value) for name, value in variables.items() if value != f"${{{name}}}"}
+    made = {name: PLACEHOLDER.sub(r"$(\1)", value) for name, value in variables.items() if value != f"${{{name}}}"}
     return [*known, *({"name": name, "value": value} for name, value in made.items())]
 
 
@@ -126,7 +127,7 @@ def _limits(service: Service) -> dict[str, Node]:
 
 def _mounts(service: Service) -> dict[str, Node]:
     mounts: list[Node] = [{"name": volume.name, "mountPath": volume.path} for volume in service.volumes]
-    mounts += [{"name": _scratch_name(folder), "mountPath": folder} for folder in service.scratch]
+    mounts += [{"name": _folder_name(folder), "mountPath": folder} for folder in _in_memory(service)]
     mounts += [
         {"name": "files-of-the-project", "mountPath": bind.path, "subPath": bind.source.rsplit("/", 1)[-1]}
         for bind in service.binds
@@ -143,13 +144,19 @@ def _volumes(service: Service) -> dict[str, Node]:
         if service.is_app
     ]
     volumes += [
-        {"name": _scratch_name(folder), "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}}
-        for folder in service.scratch
+        {"name": _folder_name(folder), "emptyDir": {"medium": "Memory", "sizeLimit": f"{size}Mi"}}
+        for folder, size in _in_memory(service).items()
     ]
     if service.binds:
         volumes.append({"name": "files-of-the-project", "configMap": {"name": f"{service.name}-files"}})
     return {"volumes": volumes} if volumes else {}
 
 
-def _scratch_name(folder: str) -> str:
+def _in_memory(service: Service) -> dict[str, int]:
+    """Folders that are memory, each with its room in mebibytes."""
+    shared = {"/dev/shm": service.shared_memory} if service.shared_memory else {}
+    return {**dict.fromkeys(service.scratch, SCRATCH_MEMORY), **shared}
+
+
+def _folder_name(folder: str) -> str:
     return folder.strip("/").replace("/", "-")

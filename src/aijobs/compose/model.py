@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+#: Where a value of `Service.environment` has a variable of `.env`, whose name is the group.
+PLACEHOLDER = re.compile(r"\$\{([A-Z_]+)\}")
+#: The same for a variable that may be missing; the group is what stands for it then.
+OPTIONAL = re.compile(r"\$\{[A-Z_]+:-([^}]*)\}")
+#: Room in each of a container's temporary folders, all of them memory; mebibytes.
+SCRATCH_MEMORY = 256
 
 
 class Profile(StrEnum):
@@ -71,7 +79,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service. In values of `environment`, `${NAME}` stands for a variable of `.env`."""
+    """One service. In values of `environment`, `${NAME}` and `${NAME:-default}` stand for variables of `.env`."""
 
     name: str
     #: A few words on it, for people.
@@ -83,6 +91,8 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Memory, mebibytes.
     memory: int = 256
+    #: Of it for what its processes share, mebibytes, where the engine's 64 are too few.
+    shared_memory: int | None = None
     #: The most processes and threads.
     pids: int = 256
     replicas: int = 1

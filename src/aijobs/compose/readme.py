@@ -35,7 +35,7 @@ _DAILY = """\
 | `{make} logs S={worker}` | follows the logs of a service, or of all |
 | `{make} scale-workers N=5` | runs so many containers of `{worker}`; another class with `S=` |
 | `{make} stats` | the workers and what they run; what the containers use |
-| `{make} health` | whether every service is well |
+| `{make} health` | whether every service is there and well; fails where one is not |
 | `{make} dead` | the jobs that failed |
 | `{make} down` | stops everything; the data stays |
 """
@@ -109,5 +109,7 @@ def _kubernetes(plan: Deployment) -> Iterator[str]:
             "cluster. Name your image in `base/kustomization.yaml`; then\n\n"
             f"    kubectl create namespace {project}\n"
             f"    kubectl --namespace {project} create secret generic {project}-env --from-env-file=.env\n"
-            "    kubectl apply --kustomize deploy/kubernetes/base\n"
+            "    kubectl apply --kustomize deploy/kubernetes/base\n\n"
+            "`kubectl` takes quotes in `.env` for a part of the value, unlike Compose: put such a value into the\n"
+            "secret by hand.\n"
         )

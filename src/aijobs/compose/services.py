@@ -13,8 +13,12 @@ from aijobs.compose.monitoring import monitoring
 from aijobs.compose.spec import CACHE_FOLDER, FILES_FOLDER, HEALTH_FOLDER, DeploymentSpec, ServiceName
 from aijobs.compose.stores import addresses, stores
 
-#: Where the app finds its folders.
-FOLDERS = {"AIJOBS_FILES_URL": FILES_FOLDER, "AIJOBS_HEALTH_FOLDER": HEALTH_FOLDER, "XDG_CACHE_HOME": CACHE_FOLDER}
+#: Where the app finds its folders. Files may be in a bucket as well, which `.env` names.
+FOLDERS = {
+    "AIJOBS_FILES_URL": f"${{AIJOBS_FILES_URL:-{FILES_FOLDER}}}",
+    "AIJOBS_HEALTH_FOLDER": HEALTH_FOLDER,
+    "XDG_CACHE_HOME": CACHE_FOLDER,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,9 @@ _EITHER_OR = (
     frozenset({ServiceName.POSTGRES, ServiceName.PGVECTOR}),
 )
 
+#: What else is written beside the Makefile; some file systems do not tell capital letters from small ones.
+_BESIDE = frozenset({"compose.yaml", "deploy", "dockerfile"})
+
 _TARGET = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
 # What Docker calls a reference: a registry with a port, a path, a tag, a digest.
 _IMAGE = (
@@ -121,6 +124,14 @@ Image = Annotated[
 Memory = Annotated[str, _text(r"[1-9][0-9]{0,5}[MG]", "a whole number of mebibytes or gibibytes, as in 512M or 4G")]
 Makefile = Annotated[
     str, _text(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "the name of a file in the project's folder, as in deploy.mk")
+]
+# apt-get takes a hyphen at the end for a wish to remove something.
+SystemPackage = Annotated[
+    str,
+    _text(
+        r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+]",
+        "the name of a package of Debian or Ubuntu, as in libpq5: lower-case letters, digits and the characters + . -",
+    ),
 ]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=1_000)]
@@ -183,6 +194,8 @@ class DeploymentSpec(BaseModel):
     #: Whether workers need a GPU.
     gpu: bool = False
     installer: Installer = Installer.AUTO
+    #: Packages of Debian or Ubuntu that the app needs when it runs, beside those that are found out.
+    system_packages: Annotated[tuple[SystemPackage, ...], BeforeValidator(_split)] = ()
     #: Containers for each class of workers.
     workers: Count = 2
     #: Jobs at a time in each of them.
@@ -240,6 +253,8 @@ class DeploymentSpec(BaseModel):
             both = sorted(group & self.services)
             if len(both) > 1:
                 yield f"{' and '.join(both)} stand for the same thing: name one of them"
+        if self.makefile.lower() in _BESIDE:
+            yield f"makefile is {self.makefile}, where something else is written: give it another name, as in deploy.mk"
         owners: dict[int, str] = {}
         for name, port in [("the API", self.port)] * (self.api is not None) + list(self.dashboards.items()):
             if port in owners:

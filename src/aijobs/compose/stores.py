@@ -98,13 +98,17 @@ def _postgres(*, has_vectors: bool) -> Service:
         image=PGVECTOR_IMAGE if has_vectors else POSTGRES_IMAGE,
         environment={"POSTGRES_USER": "app", "POSTGRES_DB": "app", "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD}"},
         memory=1024,
+        shared_memory=256,
         grace=60,
         user=User("postgres", 999, 999) if has_vectors else User("postgres", 70, 70),
         volumes=(Volume("postgres-data", "/var/lib/postgresql/data", "the app's database", size="20Gi"),),
         binds=(Bind(VECTOR_SQL, "/docker-entrypoint-initdb.d/vector.sql"),) if has_vectors else (),
         scratch=("/tmp", "/var/run/postgresql"),
         port=5432,
-        notes={"user": "Not root: a new volume belongs to this user already, so nothing has to be handed over."},
+        notes={
+            "user": "Not root: a new volume belongs to this user already, so nothing has to be handed over.",
+            "shm_size": "What the processes of one query share. With an engine's own 64 MB, large ones fail.",
+        },
     )
 
 

@@ -1,12 +1,12 @@
 # Written by `aijobs compose`, and yours to change: it does not overwrite what you changed.
-# digest sha256:e51dbbd0d559fb0f795bdea6e4a1de2fec02b350969cf47d2428b5d91eadd20b
+# digest sha256:18ac3abb2912c1b019bd4e827d00c82041fa5875f0ff2289d66eb337ab8db2c2
 
 # make up                          build the image, start everything, wait until it is well
 # make down                        stop it; jobs that run go back to their queues, data stays
 # make logs [S=worker]             follow the logs
 # make scale-workers N=5 [S=worker]
 # make stats                       workers and what they run, and what containers use
-# make health                      ask every service whether it is well
+# make health                      whether every service is there and well; fails where one is not
 # make test                        the tests of the app, here
 # make check                       whether these files are what `aijobs compose` writes
 
@@ -42,8 +42,8 @@ stats:
 	$(COMPOSE) stats --no-stream
 
 health:
-	@$(COMPOSE) --profile monitoring ps --format 'table {{.Service}}\t{{.Status}}'
-	@! $(COMPOSE) --profile monitoring ps --format '{{.Service}} {{.Health}}' | grep unhealthy
+	@$(COMPOSE) --profile monitoring ps --all --format '{{.Service}} {{.State}} {{.Health}}' | \
+	awk '{ print; unwell += ($$0 !~ / running healthy$$/) } END { exit (NR == 0 || unwell > 0) }'
 
 dead:
 	$(COMPOSE) exec -T worker python -m aijobs dead list -A $(APP)
