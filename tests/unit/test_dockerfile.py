@@ -47,7 +47,7 @@ def test_hadolint_has_nothing_to_warn_of(found: str, options: str) -> None:
     assert hadolint_warnings(text(found, **OPTIONS[options])) == []
 
 
-@pytest.mark.parametrize("found", FOUND.keys() - {"libraries"})
+@pytest.mark.parametrize("found", sorted(FOUND.keys() - {"libraries"}))
 def test_compilers_and_installers_stay_in_the_first_stage(found: str) -> None:
     builder, image = stages(text(found))
     assert "build-essential" in builder
