@@ -59,12 +59,12 @@ def test_lists_and_counts_know_nothing_of_jobs_that_left(run: Run, brief: JobSto
     assert "celery" not in run(brief.stats([])).queues
 
 
-def test_an_idempotency_key_is_free_again_when_its_job_has_left(brief: JobStore) -> None:
+def test_an_idempotency_key_outlives_the_retention_of_its_job(brief: JobStore) -> None:
     key = Idempotency("scope", "key", "digest")
     first = new_job(idempotency=key)
     brief.run(brief.create(first))
     wait_until(lambda: gone(brief, first.id), "the end of the retention")
-    assert brief.run(brief.create(new_job(idempotency=key))).outcome is Creation.CREATED
+    assert brief.run(brief.create(new_job(idempotency=key))).outcome is Creation.GONE
 
 
 class TestTimeToLive:
