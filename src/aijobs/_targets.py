@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from aijobs.errors import ConfigurationError
 
@@ -25,6 +28,24 @@ class Kind:
     is_typical: Callable[[object], bool]
     #: The names to look for when the command does not say one.
     usual: tuple[str, ...]
+
+
+def answer(examine: Callable[..., Any]) -> None:
+    """Answers one question, which is the first argument of this process; what is imported for it cannot be undone.
+
+    Args:
+        examine: takes the members of the question, which is JSON, and gives a dataclass.
+
+    The answer is one line of JSON on standard output: the fields of that, or `problem`.
+    """
+    # What the user's modules print must not get into the answer.
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        try:
+            found = asdict(examine(**json.loads(sys.argv[1])))
+        except ConfigurationError as error:
+            found = {"problem": str(error)}
+        print(json.dumps(found), file=out)
 
 
 def resolve(target: str, kind: Kind) -> tuple[str, object]:

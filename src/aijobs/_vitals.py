@@ -22,6 +22,9 @@ VARIABLE = "AIJOBS_HEALTH_FOLDER"
 #: Who leaves signs.
 WORKER, SCHEDULER = "worker", "beat"
 
+#: Where an API is, in its container, and its health route when the routes have their usual prefix.
+API_PORT, HEALTH_PATH = 8000, "/jobs/health"
+
 #: How often a sign is left, seconds.
 INTERVAL_SECONDS = 1.0
 #: How old the last one may be, seconds.

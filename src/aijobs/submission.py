@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from celery import Celery, Task, uuid
+from celery import Task, uuid
 
+from aijobs._drafts import AnotherRun, NewRun, creation, draft_quickly, send_recorded, submit_drafted
 from aijobs.attach import setup
-from aijobs.broker.outbox import Outbox, can_push
 from aijobs.errors import ArgumentsGone, FirstJobGone, IdempotencyConflict, PublishFailed
 from aijobs.job import Job, JobStatus, Webhook
 from aijobs.runtime import Runtime
-from aijobs.store.base import Operation
-from aijobs.store.values import Claim, CreateReply, Creation, Idempotency, Message, NewJob
+from aijobs.store.values import Claim, CreateReply, Creation, Idempotency, NewJob
 from aijobs.webhooks.config import check_webhook
 from aijobs.worker.claims import new_token
-from aijobs.worker.hooks import Draft, handing_to, record_publish_failure, result_key
 from aijobs.worker.outcome import describe_failure, encode_json
-from aijobs.worker.resending import send_again
-from aijobs.worker.stencil import draw, stencil_of
 
 #: How long the broker may take for a message when it is not the store's own server, seconds.
 PUBLISH_SECONDS = 0.8
@@ -77,8 +72,8 @@ def submit(
     if webhook is not None:
         check_webhook(runtime.settings, webhook)
     known = {"owner": owner, "metadata": metadata or {}, "webhook": webhook, "idempotency": idempotency}
-    request = _Request(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
-    reply = _run_eagerly(runtime, request) if request.is_eager else _submit(runtime, request)
+    request = NewRun(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
+    reply = _run_eagerly(runtime, request) if request.is_eager else submit_drafted(runtime, request)
     return first_or_new(reply)
 
 
@@ -128,14 +123,14 @@ async def submit_async(
     }
     job_id = job_id or uuid()
     sending = {**(options or {}), "task_id": job_id}
-    request = _Request(runtime.app.tasks[task_name], args, kwargs, sending, known, at_rev)
+    request = NewRun(runtime.app.tasks[task_name], args, kwargs, sending, known, at_rev)
     if request.is_eager:
         return await asyncio.to_thread(_run_eagerly, runtime, request)
-    drafted = _draft_quickly(runtime, request)
+    drafted = draft_quickly(runtime, request)
     if drafted is not None:
-        return await runtime.store.run_async(_creation(runtime, request, *drafted))
+        return await runtime.store.run_async(creation(runtime, request, *drafted))
     try:
-        return await asyncio.wait_for(asyncio.to_thread(_send_recorded, runtime, request), PUBLISH_SECONDS)
+        return await asyncio.wait_for(asyncio.to_thread(send_recorded, runtime, request), PUBLISH_SECONDS)
     except TimeoutError:
         # The thread goes on; when it fails as well, it says so in the record.
         raise PublishFailed(job_id, "no answer in time") from None
@@ -155,147 +150,10 @@ def rerun(runtime: Runtime, job: Job) -> Job:
     if job.arguments_json is None:
         raise ArgumentsGone(job.id)
     known = {"owner": job.owner, "batch_id": job.batch_id, "metadata": job.metadata, "webhook": job.webhook}
-    return cast(Job, _submit(runtime, _Again(runtime.app, job, known)).job)
+    return cast(Job, submit_drafted(runtime, AnotherRun(runtime.app, job, known)).job)
 
 
-class _NotPushable(Exception):
-    """The message is routed in a way that a list push cannot stand for."""
-
-
-class _PushDraft:
-    """Takes record and message, to be written in one step."""
-
-    def __init__(self) -> None:
-        self.job: NewJob | None = None
-
-    def send(self, job: NewJob, options: dict[str, Any], publish: Callable[[], Any]) -> Any:
-        if not can_push(options):
-            raise _NotPushable
-        self.job = job
-        return publish()
-
-
-class _RecordedDraft:
-    """Makes the record, then publishes, to a broker that is not the store's server."""
-
-    def __init__(self, runtime: Runtime, request: _Sending) -> None:
-        self.runtime = runtime
-        self.request = request
-        self.reply: CreateReply | None = None
-
-    def send(self, job: NewJob, options: dict[str, Any], publish: Callable[[], Any]) -> Any:
-        self.reply = self.runtime.store.run(_creation(self.runtime, self.request, job))
-        if self.reply.outcome is not Creation.CREATED:
-            return None
-        try:
-            return publish()
-        except Exception as error:
-            record_publish_failure(self.runtime.app, job.id, error)
-            raise PublishFailed(job.id, type(error).__name__) from error
-
-
-class _Sending(Protocol):
-    """Something that Celery can be made to publish."""
-
-    @property
-    def known(self) -> Mapping[str, Any]:
-        """Fields of the record that only the caller knows."""
-
-    @property
-    def at_rev(self) -> int | None:
-        """The revision of the finished job that is to run anew; None for a new job."""
-
-    def send(self, draft: Draft, **options: Any) -> None:
-        """Has Celery publish the message, through a draft."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """A finished job that is to run anew."""
-
-    app: Celery
-    job: Job
-    known: Mapping[str, Any]
-
-    @property
-    def at_rev(self) -> int | None:
-        return self.job.rev
-
-    def send(self, draft: Draft, **options: Any) -> None:
-        send_again(self.app, self.job, draft, anew=True, **options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What a caller wants to have run."""
-
-    task: Task[Any, Any]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    options: Mapping[str, Any]
-    known: Mapping[str, Any]
-    at_rev: int | None = None
-
-    @property
-    def is_eager(self) -> bool:
-        """Whether the app runs its tasks in the caller's process, as tests do."""
-        return bool(self.task.app.conf.task_always_eager)
-
-    def send(self, draft: Draft, **options: Any) -> None:
-        with handing_to(draft):
-            self.task.apply_async(tuple(self.args), dict(self.kwargs), **{**self.options, **options})
-
-
-def _submit(runtime: Runtime, request: _Sending) -> CreateReply:
-    drafted = _draft_push(runtime, request)
-    if drafted is None:
-        return _send_recorded(runtime, request)
-    return runtime.store.run(_creation(runtime, request, *drafted))
-
-
-def _creation(
-    runtime: Runtime, request: _Sending, job: NewJob, message: Message | None = None
-) -> Operation[CreateReply]:
-    new, at_rev = replace(job, **request.known), request.at_rev
-    if at_rev is None:
-        return runtime.store.create(new, message)
-    return runtime.store.create(new, message, reopen=True, at_rev=at_rev, result_key=result_key(runtime.app, new.id))
-
-
-def _draft_quickly(runtime: Runtime, request: _Request) -> tuple[NewJob, Message] | None:
-    """As `_draft_push`, without Celery where the task's messages differ in nothing but id and arguments."""
-    if request.options.keys() != {"task_id"}:
-        return _draft_push(runtime, request)
-    stencil = stencil_of(runtime, request.task)
-    if stencil is not None:
-        return stencil.fill(request.options["task_id"], request.args, request.kwargs)
-    drafted = _draft_push(runtime, request)
-    if drafted is not None:
-        draw(runtime, request.task, request.args, request.kwargs, drafted)
-    return drafted
-
-
-def _draft_push(runtime: Runtime, request: _Sending) -> tuple[NewJob, Message] | None:
-    """Record and message of a job, for one step; None when they have to be written one after the other."""
-    outbox = Outbox.of(runtime)
-    if outbox is None:
-        return None
-    draft = _PushDraft()
-    try:
-        # What is kept is not sent, so there is nothing to try again, and no queue to declare.
-        request.send(draft, producer=outbox.producer, retry=False, declare=())
-    except _NotPushable:
-        return None
-    return cast(NewJob, draft.job), outbox.take()
-
-
-def _send_recorded(runtime: Runtime, request: _Sending) -> CreateReply:
-    draft = _RecordedDraft(runtime, request)
-    request.send(draft)
-    return cast(CreateReply, draft.reply)
-
-
-def _run_eagerly(runtime: Runtime, request: _Request) -> CreateReply:
+def _run_eagerly(runtime: Runtime, request: NewRun) -> CreateReply:
     """Runs a job here and now, with the record that a worker would have given it."""
     store, task = runtime.store, request.task
     job_id = request.options["task_id"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,20 +14,16 @@ from aijobs.http import StreamLimits, job_router
 from aijobs.runtime import Runtime
 from tests.helpers import wait_until
 
+from . import conftest
 from .conftest import Api, Event, Stream, assert_problem, serving
 
 
-@contextmanager
-def stream(api: Api, batch_id: str, last: object = None, **params: Any) -> Iterator[Stream]:
-    headers = {} if last is None else {"Last-Event-ID": str(last)}
-    with api.client.stream("GET", f"/jobs/batches/{batch_id}/events", headers=headers, params=params) as response:
-        assert response.status_code == 200, response.read()
-        yield Stream(response)
+def stream(api: Api, batch_id: str, last: object = None, **params: Any) -> AbstractContextManager[Stream]:
+    return conftest.stream(api, f"batches/{batch_id}", last, **params)
 
 
 def whole(api: Api, batch_id: str, last: object = None, **params: Any) -> list[Event]:
-    with stream(api, batch_id, last, **params) as events:
-        return list(events.events())
+    return conftest.whole(api, f"batches/{batch_id}", last, **params)
 
 
 def submit(api: Api, count: int) -> tuple[str, list[str]]:

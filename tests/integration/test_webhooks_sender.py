@@ -19,10 +19,10 @@ from aijobs.runtime import Runtime
 from aijobs.store.deliveries import Delivery, DueAnnouncement
 from aijobs.store.redis import RedisStore
 from aijobs.webhooks import deliveries, deliveries_async, enable_async
-from aijobs.webhooks.config import read_config
+from aijobs.webhooks.config import WebhookConfig, read_config
 from aijobs.webhooks.delivery import Sender
 from aijobs.webhooks.schedule import Schedule
-from aijobs.webhooks.task import DELIVER, Dispatcher, add_webhooks, deliver
+from aijobs.webhooks.task import DELIVER, Dispatcher, add_webhooks, deliver, dispatching
 from tests.helpers import PATIENT, frozen, new_job, wait_until
 
 from .receiver import Receiver, receiving, status
@@ -162,10 +162,14 @@ async def test_the_log_and_the_switch_from_an_event_loop(runtime: Runtime, recei
 # --- the worker's thread -------------------------------------------------------------------------------------------
 
 
-def dispatcher(runtime: Runtime, **settings: Any) -> Dispatcher:
+def configured(runtime: Runtime, **settings: Any) -> WebhookConfig:
     config = read_config(runtime.settings.model_copy(update=settings))
     assert config is not None
-    return Dispatcher(runtime.app, config)
+    return config
+
+
+def dispatcher(runtime: Runtime, **settings: Any) -> Dispatcher:
+    return Dispatcher(runtime.app, configured(runtime, **settings))
 
 
 def messages(client: redis.Redis, queue: str) -> list[Any]:
@@ -202,7 +206,7 @@ def test_a_queue_of_its_own(runtime: Runtime, redis_client: redis.Redis) -> None
 
 
 def test_the_thread_sends_what_becomes_due(runtime: Runtime, redis_client: redis.Redis) -> None:
-    by = dispatcher(runtime)
+    by = dispatching(runtime.app, configured(runtime))
     by.start()
     try:
         events = [ended(runtime) for _ in range(120)]
@@ -219,7 +223,7 @@ def test_an_outage_is_told_once_and_gets_over(caplog: pytest.LogCaptureFixture) 
         environ = {"WEBHOOK_SECRETS": SECRET, "WEBHOOK_URL": f"https://{HOST}/", "STORE_TIMEOUT_SECONDS": "0.2"}
         runtime.settings = Settings.from_env({f"AIJOBS_{name}": value for name, value in environ.items()})
         add_webhooks(runtime)
-        by = dispatcher(runtime)
+        by = dispatching(app, configured(runtime))
         by.start()
         try:
             with frozen(server):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aijobs._vitals import SCHEDULER, VARIABLE, WORKER, complaint, last_sign
+from aijobs._vitals import API_PORT, HEALTH_PATH, SCHEDULER, VARIABLE, WORKER, complaint, last_sign
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 UNWELL = 1
 #: How long the API may take to answer, seconds.
 ANSWER_SECONDS = 4.0
-#: Where an API is that nobody says anything of.
-PORT, PATH = 8000, "/jobs/health"
-
 _MAX_BODY_BYTES = 65_536
 _DESCRIPTION = (
     "Says in one line whether a service on this machine is well; the exit status is 0 or 1. It imports nothing of the "
@@ -39,8 +36,8 @@ def register(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("health", help="say whether a service is well", description=_DESCRIPTION)
     services = parser.add_subparsers(title="services", metavar="SERVICE", required=True)
     api = services.add_parser("api", help="whether the API answers, and its store and broker do")
-    api.add_argument("--port", type=int, default=PORT, help="where it listens on 127.0.0.1 (default: %(default)s)")
-    api.add_argument("--path", default=PATH, help="of the health route (default: %(default)s)")
+    api.add_argument("--port", type=int, default=API_PORT, help="where it listens on 127.0.0.1 (default: %(default)s)")
+    api.add_argument("--path", default=HEALTH_PATH, help="of the health route (default: %(default)s)")
     api.add_argument("--live", action="store_true", help="be content with any answer, such as that the store is away")
     api.set_defaults(run=_run, look=_api)
     worker = services.add_parser(WORKER, help="whether the worker's process and its main loop run")

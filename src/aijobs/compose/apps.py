@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from aijobs._vitals import API_PORT
 from aijobs.compose import health
 from aijobs.compose.inspection import Facts
 from aijobs.compose.model import Probe, Published, Service, User, Volume
 from aijobs.compose.spec import (
-    API_PORT,
     BEAT_FOLDER,
     CACHE_FOLDER,
     FILES_FOLDER,

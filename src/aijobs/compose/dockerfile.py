@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from aijobs._vitals import API_PORT
 from aijobs.compose import health
 from aijobs.compose.installers import EVERYTHING, LOCK, PYPROJECT, REQUIREMENTS, Installation
 from aijobs.compose.spec import (
-    API_PORT,
     APP_FOLDER,
     BEAT_FOLDER,
     CACHE_FOLDER,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-#: Where the API says how it is, when its routes have their usual prefix.
-USUAL_PATH = "/jobs/health"
+from aijobs._vitals import HEALTH_PATH
 
 API_COMMAND = ("python", "-m", "aijobs", "health", "api")
 WORKER_COMMAND = ("python", "-m", "aijobs", "health", "worker")
@@ -18,7 +17,7 @@ def api_command(path: str | None) -> tuple[str, ...]:
     """
     if path is None:
         return live_command()
-    return API_COMMAND if path == USUAL_PATH else (*API_COMMAND, f"--path={path}")
+    return API_COMMAND if path == HEALTH_PATH else (*API_COMMAND, f"--path={path}")
 
 
 def live_command() -> tuple[str, ...]:

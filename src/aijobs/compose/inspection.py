@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aijobs.compose.health import USUAL_PATH
+from aijobs._vitals import HEALTH_PATH
 from aijobs.errors import ConfigurationError
 
 #: How long the team's modules may take to be imported, seconds.
@@ -44,7 +44,7 @@ class Facts:
     #: How long a worker that stops lets its jobs run on, seconds; 0 is as long as they take.
     soft_shutdown_seconds: float = 5.0
     #: The path of the API's route for its health; None where there is none.
-    health_path: str | None = USUAL_PATH
+    health_path: str | None = HEALTH_PATH
 
     @property
     def has_lock(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from string import Template
 
-from aijobs.compose.health import USUAL_PATH
+from aijobs._vitals import HEALTH_PATH
 from aijobs.compose.services import Deployment
 
 _TEXT = '''\
@@ -62,5 +62,5 @@ class Client(HttpUser):
 
 def render(plan: Deployment) -> str:
     """The file's text, without its header."""
-    jobs = (plan.facts.health_path or USUAL_PATH).rpartition("/")[0]
+    jobs = (plan.facts.health_path or HEALTH_PATH).rpartition("/")[0]
     return Template(_TEXT).substitute(jobs=json.dumps(jobs))

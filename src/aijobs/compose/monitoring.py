@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from aijobs._vitals import API_PORT
 from aijobs.compose.model import Bind, Probe, Profile, Published, Service, User, Volume
-from aijobs.compose.spec import API_PORT, DeploymentSpec, ServiceName
+from aijobs.compose.spec import DeploymentSpec, ServiceName
 from aijobs.job import JobStatus
 
 FLOWER_IMAGE = "mher/flower:2.0"

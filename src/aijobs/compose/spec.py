@@ -30,9 +30,6 @@ APP_FOLDER = "/app"
 FILES_FOLDER, BEAT_FOLDER, CACHE_FOLDER = "/data/files", "/data/beat", "/data/cache"
 #: Where workers and scheduler leave signs of life; in memory, and of each container its own.
 HEALTH_FOLDER = "/tmp/health"
-#: Where the API listens inside its container.
-API_PORT = 8000
-
 Python: TypeAlias = Literal["3.11", "3.12", "3.13", "3.14"]
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from fastapi import Body, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, create_model
-from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from aijobs.batches import cancel_batch_async, submit_members
@@ -25,17 +24,17 @@ from aijobs.http.batchshapes import (
     item_members,
     submission_schema,
 )
-from aijobs.http.channel import Channels
 from aijobs.http.envelope import Metadata
+from aijobs.http.events import Streams
 from aijobs.http.exposure import ExposedTask
-from aijobs.http.feed import Feed, last_event_id
+from aijobs.http.feed import last_event_id
 from aijobs.http.health import HealthCheck
 from aijobs.http.idempotency import HEADER, read_idempotency
 from aijobs.http.operations import Operation
 from aijobs.http.problems import BATCH_NOT_FOUND, PUBLISH_FAILED, RETRY_AFTER_SECONDS, STORE_UNAVAILABLE, Problem
 from aijobs.http.render import View, json_bytes, json_response, unless_known
 from aijobs.http.service import JobService, deadline, is_possible_id
-from aijobs.http.sse import EventStream, StreamLimits
+from aijobs.http.sse import StreamLimits
 from aijobs.job import Job, JobStatus
 from aijobs.store.batches import Batch, NewBatch
 from aijobs.store.values import JobFilter
@@ -90,9 +89,8 @@ class Batches:
         self._items = ItemReader(tasks, bounds.input_bytes)
         self._prefix = prefix
         self._bounds = bounds
-        self._limits = limits
         self._health = health
-        self._channels = Channels(limits.ping_seconds)
+        self._streams = Streams(limits)
 
     def operations(self) -> Iterator[Operation]:
         """The operations; without a task that takes JSON there is none that submits."""
@@ -143,11 +141,8 @@ class Batches:
         after = last_event_id(request)
         async with deadline():
             batch = await self._visible(request, batch_id)
-        if after is not None and batch.finished and after >= batch.seq:
-            return Response(status_code=204)
         view = self._service.access.view(request, 3)
-        feed = Feed(self._channels, BatchSubject(self._service.store, batch), batch, view, after)
-        return EventStream(feed.encoded, self._limits)
+        return self._streams.answer(BatchSubject(self._service.store, batch), batch, view, after)
 
     async def _visible(self, request: Request, batch_id: str) -> Batch:
         """A batch that the caller may see.
@@ -204,9 +199,8 @@ class Batches:
             **({"Idempotency-Replayed": "true"} if replayed else {}),
         }
         extra = {"message": message, "items": items}
-        response = _response(request, batch, view, status=202, headers=headers, extra=extra)
-        response.background = BackgroundTask(self._health.complain_of_missing_workers)
-        return response
+        self._health.look_for_workers()
+        return _response(request, batch, view, status=202, headers=headers, extra=extra)
 
     def _submission(self) -> Callable[..., Any]:
         """The endpoint that submits; its items are read one by one, so its type is for OpenAPI only."""

@@ -9,10 +9,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 from aijobs.http import docs
-from aijobs.http.channel import Channels
+from aijobs.http.channel import Channels, Record, Subject
 from aijobs.http.feed import Feed, JobSubject, last_event_id
 from aijobs.http.operations import Operation
 from aijobs.http.problems import MEDIA_TYPE
+from aijobs.http.render import View
 from aijobs.http.schemas import JobProblem
 from aijobs.http.service import JobId, JobService, deadline
 from aijobs.http.sse import EventStream, StreamLimits
@@ -28,8 +29,7 @@ class Events:
 
     def __init__(self, service: JobService, limits: StreamLimits) -> None:
         self._service = service
-        self._limits = limits
-        self._channels = Channels(limits.ping_seconds)
+        self._streams = Streams(limits)
 
     def operations(self) -> Iterator[Operation]:
         """The one operation."""
@@ -41,11 +41,33 @@ class Events:
         after = last_event_id(request)
         async with deadline():
             job = await self._service.visible(request, job_id)
-        if after is not None and job.finished and after >= job.seq:
-            return Response(status_code=204)
         view = self._service.access.view(request, 2)
-        feed = Feed(self._channels, JobSubject(self._service.store, job.id), job, view, after)
-        return EventStream(feed.encoded, self._limits)
+        return self._streams.answer(JobSubject(self._service.store, job.id), job, view, after)
+
+
+class Streams:
+    """Answers those who follow something; those who follow the same share its reader.
+
+    Args:
+        limits: of each stream.
+    """
+
+    def __init__(self, limits: StreamLimits) -> None:
+        self._limits = limits
+        self._channels = Channels(limits.ping_seconds)
+
+    def answer(self, subject: Subject[Any, Any], record: Record, view: View, after: int | None) -> Response:
+        """The stream of a subject, or 204 when the client has seen its end.
+
+        Args:
+            subject: what is followed.
+            record: of it, as it was a moment ago.
+            view: as the subject wants it to show the record.
+            after: the number of the last event that the client has; None on a fresh connection.
+        """
+        if after is not None and record.finished and after >= record.seq:
+            return Response(status_code=204)
+        return EventStream(Feed(self._channels, subject, record, view, after).encoded, self._limits)
 
 
 class _ProblemsOnly(Response):

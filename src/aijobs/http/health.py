@@ -37,6 +37,8 @@ class HealthCheck:
         self._runtime = runtime
         self._connecting: asyncio.Task[None] | None = None
         self._looked_at = -COMPLAINT_SECONDS
+        # An event loop does not hold on to its tasks.
+        self._looking: asyncio.Task[None] | None = None
 
     async def report(self) -> dict[str, Any]:
         """What the health route shows; `status` is `ok` when both servers answer."""
@@ -52,16 +54,13 @@ class HealthCheck:
             "detail": self._advice(silent, workers),
         }
 
-    @property
-    def looks_again(self) -> bool:
-        """Whether it is time to look for missing workers."""
-        return time.monotonic() - self._looked_at >= COMPLAINT_SECONDS
+    def look_for_workers(self) -> None:
+        """Warns, at most once a minute, when no worker is there to run what was just submitted; nobody waits for it."""
+        if time.monotonic() - self._looked_at >= COMPLAINT_SECONDS:
+            self._looked_at = time.monotonic()
+            self._looking = asyncio.create_task(self._complain_of_missing_workers())
 
-    async def complain_of_missing_workers(self) -> None:
-        """Warns, at most once a minute, when no worker is there to run what was just submitted."""
-        if not self.looks_again:
-            return
-        self._looked_at = time.monotonic()
+    async def _complain_of_missing_workers(self) -> None:
         if await self._workers() == 0:
             logger.warning("A job was submitted, but nobody may run it. %s", self._advice([], 0))
 

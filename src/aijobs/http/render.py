@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from aijobs.job import Job, JobStatus, PastRun
+from aijobs.store.record import rfc3339
 
 #: Answers are for one caller, and a stored copy is asked for again each time.
 CACHE_CONTROL = "private, no-cache"
@@ -62,10 +63,8 @@ def job_path(base: str, job_id: str) -> str:
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC, with milliseconds."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A time as the API shows it, if there is one."""
+    return None if moment is None else rfc3339(moment)
 
 
 def json_bytes(value: Any) -> bytes:

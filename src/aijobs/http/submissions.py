@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,7 +53,6 @@ class Submissions:
         self._tasks = tasks
         self._fields = fields
         self._health = health
-        self._complaints: set[asyncio.Task[None]] = set()
 
     def operations(self) -> Iterator[Operation]:
         """The operations, one for each task."""
@@ -113,7 +111,7 @@ class Submissions:
             job_id=job_id,
         )
         job = first_or_new(reply)
-        self._complain_of_missing_workers()
+        self._health.look_for_workers()
         return job, reply.outcome is Creation.CREATED
 
     async def _awaited(self, request: Request, job: Job, seconds: float) -> Job:
@@ -141,13 +139,6 @@ class Submissions:
         ]
         submit.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         return submit
-
-    def _complain_of_missing_workers(self) -> None:
-        if not self._health.looks_again:
-            return
-        complaint = asyncio.create_task(self._health.complain_of_missing_workers())
-        self._complaints.add(complaint)
-        complaint.add_done_callback(self._complaints.discard)
 
 
 def submit_action(segment: str) -> str:

@@ -23,6 +23,11 @@ def from_us(microseconds: str | int) -> datetime:
     return _EPOCH + int(microseconds) * _MICROSECOND
 
 
+def rfc3339(moment: datetime) -> str:
+    """A time as text (RFC 3339), in UTC, with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def to_fields(flat: Sequence[bytes]) -> dict[str, str]:
     """The reply of HGETALL as a mapping."""
     text = [part.decode("utf-8", "replace") for part in flat]
@@ -74,8 +79,7 @@ def read_event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobEvent:
     """The frozen value of a stream entry."""
     data = json.loads(fields[b"d"])
     if "scheduled_us" in data:
-        due = from_us(data.pop("scheduled_us")).isoformat(timespec="milliseconds")
-        data["scheduled_at"] = due.replace("+00:00", "Z")
+        data["scheduled_at"] = rfc3339(from_us(data.pop("scheduled_us")))
     return JobEvent(int(entry_id.split(b"-")[0]), EventType(fields[b"t"].decode()), data)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from aijobs.errors import InvalidWebhook
 from aijobs.store.base import JobStore
 from aijobs.store.deliveries import Announcement, Delivery, DeliveryOutcome, DueAnnouncement, ErrorKind
+from aijobs.store.record import rfc3339
 from aijobs.webhooks.address import read_url
 from aijobs.webhooks.config import WebhookConfig
 from aijobs.webhooks.schedule import Schedule, read_retry_after
@@ -130,8 +131,8 @@ def write_body(due: DueAnnouncement, announcement: Announcement, public_url: str
         "seq": due.seq,
         "urls": public_url and _urls(f"{public_url}/{quote(due.job_id, safe='')}"),
     }
-    happened = announcement.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"type": announcement.type, "timestamp": happened, "data": data}, separators=(",", ":")).encode()
+    message = {"type": announcement.type, "timestamp": rfc3339(announcement.at), "data": data}
+    return json.dumps(message, separators=(",", ":")).encode()
 
 
 def _urls(job_url: str) -> dict[str, str]:

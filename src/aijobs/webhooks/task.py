@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from aijobs.store.deliveries import DueAnnouncement
 from aijobs.webhooks.config import WebhookConfig, read_config
 from aijobs.webhooks.schedule import Schedule
 from aijobs.worker.defaults import default_priority
+from aijobs.worker.periodic import Periodic
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ TICK_SECONDS = 0.5
 MOST_TAKEN = 100
 #: Seconds that a task which was sent has until it is sent again; twice as long after each time.
 PAUSE_SECONDS = 60.0
+
+_LATER = "Webhooks are told later"
 
 
 class DeliverWebhook(Task):
@@ -70,7 +72,7 @@ def deliver(task: DeliverWebhook, job_id: str, seq: int) -> None:
 
 
 class Dispatcher:
-    """A thread of each worker that sends a task for each event that is due.
+    """Sends a task for each event that is due.
 
     Args:
         app: whose jobs they are.
@@ -83,17 +85,7 @@ class Dispatcher:
         self._options = {"queue": config.queue} if config.queue else {}
         # Short, and before jobs that take long.
         self._priority = None if default_priority(app) is None else 0
-        self._stopped = threading.Event()
         self._away = False
-        self._thread = threading.Thread(target=self._run, name="aijobs-webhooks", daemon=True)
-
-    def start(self) -> None:
-        """Begins to look."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Looks no more."""
-        self._stopped.set()
 
     def dispatch(self) -> int:
         """Sends a task for each event that is due; how many there were.
@@ -116,21 +108,22 @@ class Dispatcher:
                     (one.job_id, one.seq), producer=producer, retry=False, priority=self._priority, **self._options
                 )
 
-    def _run(self) -> None:
-        while not self._stopped.wait(TICK_SECONDS):
-            try:
-                while self.dispatch() == MOST_TAKEN and not self._stopped.is_set():
-                    pass
-                self._away = False
-            except (AijobsError, OperationalError, OSError) as error:
-                self._note_outage(error)
-            except Exception:
-                logger.exception("Webhooks are told later")
+    def tick(self) -> bool:
+        """Does the same, and tells whether more may be due; that store or broker are away is said once."""
+        try:
+            more = self.dispatch() == MOST_TAKEN
+        except (AijobsError, OperationalError, OSError) as error:
+            if not self._away:
+                logger.warning("%s: %s", _LATER, error)
+            self._away = True
+            return False
+        self._away = False
+        return more
 
-    def _note_outage(self, error: Exception) -> None:
-        if not self._away:
-            logger.warning("Webhooks are told later: %s", error)
-        self._away = True
+
+def dispatching(app: Celery, config: WebhookConfig) -> Periodic:
+    """What sends the tasks in a worker, twice a second."""
+    return Periodic("aijobs-webhooks", TICK_SECONDS, Dispatcher(app, config).tick, _LATER)
 
 
 class WebhooksStep(bootsteps.StartStopStep):
@@ -140,7 +133,7 @@ class WebhooksStep(bootsteps.StartStopStep):
     #: A thread must not run while the pool forks.
     requires = ("celery.worker.components:Pool",)
 
-    _dispatcher: Dispatcher | None = None
+    _periodic: Periodic | None = None
 
     def start(self, worker: Any) -> None:
         """Begins to look for events that are due."""
@@ -152,13 +145,13 @@ class WebhooksStep(bootsteps.StartStopStep):
                 "aijobs: AIJOBS_WEBHOOK_ALLOW_PRIVATE is on, so whoever names a webhook can have requests sent to "
                 "private addresses of this network. It is for development only."
             )
-        self._dispatcher = Dispatcher(worker.app, config)
-        self._dispatcher.start()
+        self._periodic = dispatching(worker.app, config)
+        self._periodic.start()
 
     def stop(self, worker: Any) -> None:
         """Looks no more."""
-        if self._dispatcher is not None:
-            self._dispatcher.stop()
+        if self._periodic is not None:
+            self._periodic.stop()
 
     terminate = stop
 

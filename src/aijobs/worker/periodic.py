@@ -19,7 +19,7 @@ class Periodic:
     Args:
         name: of the thread.
         interval: between two calls, and before the first one, seconds.
-        act: what is called.
+        act: what is called; after True it is called again at once, since there is more to do.
         complaint: a line for the log, such as "Lost jobs are looked for later".
     """
 
@@ -39,9 +39,11 @@ class Periodic:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval):
+        more = False
+        while not self._stopped.wait(0 if more else self._interval):
+            more = False
             try:
-                self._act()
+                more = self._act() is True
             except (AijobsError, RedisError, OSError) as error:
                 logger.warning("%s: %s", self._complaint, error)
             except Exception:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,7 +34,6 @@ _JSON = {"content-type": "application/json", "content-encoding": "utf-8"}
 class Stencil:
     """A message without id and arguments, and the record that goes with it."""
 
-    app: Celery
     job: NewJob
     message: Message
     #: The message's text, read.
@@ -42,6 +42,9 @@ class Stencil:
     embed: Mapping[str, Any]
     #: As `Settings.arguments_bytes`.
     arguments_bytes: int
+    #: How arguments are written for people, who see them in logs.
+    args_repr: Callable[[Any], str]
+    kwargs_repr: Callable[[Any], str]
 
     def fill(self, job_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[NewJob, Message]:
         """Record and message of a job.
@@ -56,8 +59,8 @@ class Stencil:
             **self.envelope["headers"],
             "id": job_id,
             "root_id": job_id,
-            "argsrepr": self._repr(tuple(args), self.app.amqp.argsrepr_maxsize),
-            "kwargsrepr": self._repr(dict(kwargs), self.app.amqp.kwargsrepr_maxsize),
+            "argsrepr": self.args_repr(tuple(args)),
+            "kwargsrepr": self.kwargs_repr(dict(kwargs)),
         }
         properties = {**self.envelope["properties"], "correlation_id": job_id, "delivery_tag": uuid()}
         envelope = {**self.envelope, "headers": headers, "properties": properties}
@@ -65,9 +68,6 @@ class Stencil:
         arguments, rest = encode_arguments(self.arguments_bytes, [args, kwargs], self.job.options_json or "")
         job = replace(self.job, id=job_id, arguments_json=arguments, options_json=rest)
         return job, replace(self.message, body=dumps(envelope).encode())
-
-    def _repr(self, value: Any, size: int) -> str:
-        return str(saferepr(value, size, maxlevels=self.app.conf.task_repr_maxlevels))
 
 
 def stencil_of(runtime: Runtime, task: Task[Any, Any]) -> Stencil | None:
@@ -134,7 +134,9 @@ def _sound(
     if any(headers.get(name) for name in ("compression", "eta", "expires", "stamped_headers")):
         return None
     *_, embed = loads(b64decode(envelope["body"]))
-    stencil = Stencil(runtime.app, job, message, envelope, embed, runtime.settings.arguments_bytes)
+    sizes = runtime.app.amqp.argsrepr_maxsize, runtime.app.amqp.kwargsrepr_maxsize
+    reprs = [partial(saferepr, maxlen=size, maxlevels=runtime.app.conf.task_repr_maxlevels) for size in sizes]
+    stencil = Stencil(job, message, envelope, embed, runtime.settings.arguments_bytes, *reprs)
     same_job, same_message = stencil.fill(job.id, args, kwargs)
     is_sound = same_job == job and _comparable(same_message.body) == _comparable(message.body)
     return stencil if is_sound else None

@@ -7,14 +7,13 @@ The answer, one line of JSON on standard output, has the fields of `Found`, or `
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from aijobs._targets import ASGI_APP, CELERY_APP, describe, resolve
+from aijobs._targets import ASGI_APP, CELERY_APP, answer, describe, resolve
 from aijobs.errors import ConfigurationError
 
 
@@ -31,18 +30,6 @@ class Found:
     #: The app's broker and result backend; None where it says nothing.
     broker: str | None
     backend: str | None
-
-
-def main() -> None:
-    """Answers one question, which is the first argument."""
-    # What the user's modules print must not get into the answer.
-    with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)
-        try:
-            found = asdict(examine(**json.loads(sys.argv[1])))
-        except ConfigurationError as error:
-            found = {"problem": str(error)}
-        print(json.dumps(found), file=answer)
 
 
 def examine(worker: str, api: str | None, ours: Sequence[str]) -> Found:
@@ -81,4 +68,4 @@ def _address(value: object) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    answer(examine)
