@@ -19,8 +19,9 @@ from aijobs.settings import Settings
 from aijobs.store import JobStore
 from aijobs.store.redis import RedisStore
 from aijobs.store.values import Claim, NewJob, Return
+from aijobs.worker.attempts import WorkerAttempt, attempt_of_helper, close_attempt, enter_job, open_attempt
 from aijobs.worker.exceptions import LeaseLost
-from aijobs.worker.progress import Reporter, close_reporter, enter_job, open_reporter, reporter_of_helper
+from aijobs.worker.progress import Reporter
 from tests.helpers import claim, new_job, wait_until
 
 #: Seconds; so long that nothing but the first report is written by itself.
@@ -36,7 +37,7 @@ class Running:
         store.run(store.start(claim(self.new)))
 
     def reporter(self, interval: float, token: str = "first") -> Reporter:
-        return open_reporter(self.store, claim(self.new, token), interval)
+        return open_attempt(self.store, claim(self.new, token), interval).reporter
 
     def job(self) -> Job:
         job = self.store.run(self.store.get(self.new.id))
@@ -53,7 +54,7 @@ class Running:
 def running(store: RedisStore) -> Iterator[Running]:
     yield Running(store)
     for token in ("first", "second"):
-        close_reporter(token)
+        close_attempt(token)
 
 
 def part(done: float) -> Progress:
@@ -97,7 +98,7 @@ def test_closing_gives_the_last_report_for_the_jobs_end(running: Running) -> Non
     reporter = running.reporter(NEVER)
     reporter.report(part(1))
     reporter.report(part(90))
-    last = close_reporter("first")
+    last = close_attempt("first")
     assert last is not None
     assert last.fraction == 0.9
     running.store.run(running.store.finish(claim(running.new), JobStatus.FAILED, progress=last))
@@ -107,7 +108,7 @@ def test_closing_gives_the_last_report_for_the_jobs_end(running: Running) -> Non
 def test_nothing_is_written_after_closing(running: Running) -> None:
     reporter = running.reporter(0.0)
     reporter.report(part(1))
-    close_reporter("first")
+    close_attempt("first")
     reporter.report(part(2))
     reporter.flush()
     assert running.written() == [0.01]
@@ -115,8 +116,8 @@ def test_nothing_is_written_after_closing(running: Running) -> None:
 
 def test_without_a_report_there_is_no_last_one(running: Running) -> None:
     running.reporter(NEVER)
-    assert close_reporter("first") is None
-    assert close_reporter("unknown") is None
+    assert close_attempt("first") is None
+    assert close_attempt("unknown") is None
 
 
 def test_an_attempt_has_one_reporter(running: Running) -> None:
@@ -189,7 +190,7 @@ def test_a_closed_attempt_is_silent(running: Running) -> None:
     running.store.run(running.store.cancel(running.new.id))
     with pytest.raises(JobCancelled):
         reporter.report(part(1))
-    close_reporter("first")
+    close_attempt("first")
     reporter.report(part(2))
 
 
@@ -219,7 +220,7 @@ class TestOutage:
             running = Running(RedisStore(server.url, Settings()))
             yield running
             os.kill(self.pid, signal.SIGCONT)
-            close_reporter("first")
+            close_attempt("first")
 
     @pytest.mark.parametrize("connected", [False, True], ids=["from the first report", "later"])
     def test_the_task_does_not_wait_and_the_last_report_is_made_up_for(
@@ -240,18 +241,18 @@ class TestOutage:
         reporter = running.reporter(0.0)
         os.kill(self.pid, signal.SIGSTOP)
         reporter.report(part(30))
-        last = close_reporter("first")
+        last = close_attempt("first")
         assert last is not None
         assert last.fraction == 0.3
 
 
 class TestHelperThreads:
     def found_in_thread(self, run: Callable[[Callable[[], None]], Any] = lambda look: look()) -> Reporter | None:
-        found: list[Reporter | None] = []
-        thread = threading.Thread(target=run, args=(lambda: found.append(reporter_of_helper()),))
+        found: list[WorkerAttempt | None] = []
+        thread = threading.Thread(target=run, args=(lambda: found.append(attempt_of_helper()),))
         thread.start()
         thread.join()
-        return found[0]
+        return found[0].reporter if found[0] else None
 
     def test_a_thread_with_a_copy_of_the_context_finds_the_reporter(self, running: Running) -> None:
         mine, _ = running.reporter(NEVER), running.reporter(NEVER, "second")

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from aijobs import Job, Progress, ProgressTask
 from aijobs.runtime import runtime_of
 from aijobs.store.values import JobFilter, NewJob
+from aijobs.worker.attempts import attempt_of_helper, close_attempt
 from aijobs.worker.claims import TOKEN
-from aijobs.worker.progress import close_reporter, reporter_of_helper
 from tests.helpers import claim, new_job
 
 
@@ -75,15 +75,15 @@ class TestInsideAWorker:
         new = new_job(task="embed")
         store.run(store.create(new))
         task.push_request(id=new.id, task="embed", **{TOKEN: "token"})
-        task.open_reports()
+        task.open_attempt()
         yield new
         task.pop_request()
-        close_reporter("token")
+        close_attempt("token")
 
     def job(self, task: Any, new: NewJob) -> Job:
         store = runtime_of(task.app).store
         # The last word is written with the job's end.
-        store.run(store.report(claim(new, "token"), close_reporter("token")))
+        store.run(store.report(claim(new, "token"), close_attempt("token")))
         job = store.run(store.get(new.id))
         assert job is not None
         return job
@@ -119,9 +119,9 @@ class TestInsideAWorker:
         assert self.latest().step is None
 
     def latest(self) -> Progress:
-        reporter = reporter_of_helper()
-        assert reporter is not None
-        return reporter.latest
+        attempt = attempt_of_helper()
+        assert attempt is not None
+        return attempt.latest
 
 
 def test_models_travel_as_json(task: Any, app: Celery) -> None:

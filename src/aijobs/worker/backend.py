@@ -22,11 +22,11 @@ from aijobs.runtime import runtime_of
 from aijobs.store.base import Operation
 from aijobs.store.connect import same_server
 from aijobs.store.values import Change, Claim, Failure, ProgressWrite, ResultWrite
+from aijobs.worker.attempts import close_attempt
 from aijobs.worker.claims import DUE, REFUSED, claim_of, is_job
 from aijobs.worker.exceptions import JobCancelled
 from aijobs.worker.outcome import describe_failure, encode_json
 from aijobs.worker.patience import run_patiently
-from aijobs.worker.progress import close_reporter
 from aijobs.worker.shapes import read_meta
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class JobBackendMixin(_Stock):
         claim = claim_of(self.app, task_id, request)
         if state not in _FINAL:
             return store.run(store.report(claim, read_meta(result), write))
-        progress = close_reporter(claim.token)
+        progress = close_attempt(claim.token)
         if state == states.SUCCESS:
             kept = encode_json(result) if keep_result else None
             end = store.finish(claim, JobStatus.SUCCESS, result_json=kept, progress=progress, result=write)

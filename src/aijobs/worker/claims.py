@@ -12,6 +12,8 @@ from aijobs.store.values import Claim
 
 #: The request's attribute that holds the token.
 TOKEN = "aijobs_claim"  # noqa: S105
+#: The request's attribute that holds the attempt, for the task's own code.
+ATTEMPT = "aijobs_attempt"
 #: The request's attribute that says the store refused the start, so that the task must not run.
 REFUSED = "aijobs_refused"
 #: The request's attribute that holds when a retry is due, as ISO 8601 text.

@@ -15,13 +15,13 @@ from aijobs.errors import StoreUnavailable
 from aijobs.job import ErrorCode, Job, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.values import Claim, Failure, NewJob
+from aijobs.worker.attempts import close_attempt
 from aijobs.worker.backend import JobBackendMixin
 from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job
 from aijobs.worker.defaults import default_priority
 from aijobs.worker.exceptions import StartRefused
 from aijobs.worker.messages import head_of, new_job
 from aijobs.worker.patience import call_patiently
-from aijobs.worker.progress import close_reporter
 from aijobs.worker.task import ProgressTask
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def _before_run(sender: Any = None, task: Any = None, **_: Any) -> None:
     if not isinstance(task.backend, JobBackendMixin) or task.request.is_eager or not is_job(task.name):
         return
     if isinstance(task, ProgressTask):
-        task.open_reports()
+        task.open_attempt()
     if (
         not task.track_started
         or task.request.ignore_result
@@ -190,4 +190,4 @@ def _on_retry(sender: Any = None, request: Any = None, reason: Any = None, einfo
 
 def _after_run(task: Any = None, **_: Any) -> None:
     # What ended without a result (Ignore, Reject) leaves its reporter open.
-    close_reporter(getattr(task.request, TOKEN, ""))
+    close_attempt(getattr(task.request, TOKEN, ""))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 import threading
 import time
-from contextvars import ContextVar
 from dataclasses import replace
 
 from aijobs.errors import StoreUnavailable
@@ -197,41 +195,10 @@ class _Flusher:
 
 
 _flusher = _Flusher()
-_reporters: dict[str, Reporter] = {}
-_current: ContextVar[str] = ContextVar("aijobs_reporter", default="")
-
-
-def open_reporter(store: JobStore, claim: Claim, interval: float) -> Reporter:
-    """The reporter of an attempt, made on first use."""
-    reporter = _reporters.get(claim.token)
-    if reporter is None:
-        reporter = _reporters[claim.token] = Reporter(store, claim, interval)
-    return reporter
-
-
-def enter_job(token: str) -> None:
-    """Says which attempt the code of this context, and what it starts with a copy of it, works for."""
-    _current.set(token)
-
-
-def reporter_of_helper() -> Reporter | None:
-    """The reporter for code that runs in a helper thread: by its context, else the only one that is open."""
-    found = _reporters.get(_current.get())
-    if found is None and len(_reporters) == 1:
-        with contextlib.suppress(ValueError):
-            (found,) = _reporters.values()
-    return found
-
-
-def close_reporter(token: str) -> ProgressWrite | None:
-    """Ends the reports of an attempt; gives the last one, which belongs to the attempt's end."""
-    reporter = _reporters.pop(token, None)
-    return reporter.close() if reporter is not None else None
 
 
 def _forget_parent() -> None:
     _flusher.__init__()  # type: ignore[misc]
-    _reporters.clear()
 
 
 os.register_at_fork(after_in_child=_forget_parent)
