@@ -20,6 +20,8 @@ from benchmarks import (
     streams,
     submit,
     throughput,
+    tokens,
+    waiting,
 )
 from benchmarks.harness import QUICK, ROOT, Bench, BenchmarkError, Scale
 from benchmarks.report import Outcome, save, table
@@ -33,6 +35,8 @@ _BENCHMARKS = {
     "latency": http_latency.run,
     "list": listing.run,
     "streams": streams.run,
+    "tokens": tokens.run,
+    "waiting": waiting.run,
     "memory": memory.run,
     "recovery": recovery.run,
     "parts": parts.run,

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import psutil
@@ -16,7 +18,7 @@ import redis
 from celery import Celery, Task
 
 from aijobs import ProgressTask, setup
-from benchmarks.harness import END_KEY, MARK_KEY, MEMORY_KEY, START_KEY, Part, Subject
+from benchmarks.harness import END_KEY, MARK_KEY, MEMORY_KEY, NEWS_CHANNEL, START_KEY, Part, Subject
 
 SUBJECT = Subject(os.environ["BENCH_SUBJECT"])
 URL = os.environ["BENCH_URL"]
@@ -78,6 +80,37 @@ def time_update_state(self: Any, calls: int) -> float:
     return (time.perf_counter() - begun) / calls
 
 
+@app.task(base=_Base, bind=True, name="talk")
+def talk(self: Any, tokens: int, interval: float, offset: float) -> None:
+    """Gives out tokens, each telling when, with so many seconds between them, beginning so much later."""
+    say, clock = _sayer(self), _Clock(interval, offset)
+    for number in range(tokens):
+        if pause := clock.until(number):
+            time.sleep(pause)
+        say(_token())
+
+
+@app.task(base=_Base, bind=True, name="time_talk")
+def time_talk(self: Any, calls: int) -> float:
+    """Seconds per token that is given out."""
+    say, token = _sayer(self), _token()
+    begun = time.perf_counter()
+    for _ in range(calls):
+        say(token)
+    return (time.perf_counter() - begun) / calls
+
+
+if SUBJECT is Subject.AIJOBS:
+
+    @app.task(base=_Base, bind=True, name="talk_async")
+    async def talk_async(self: Any, tokens: int, interval: float, offset: float) -> None:
+        """The same on an event loop."""
+        say, clock = _sayer(self), _Clock(interval, offset)
+        for number in range(tokens):
+            await asyncio.sleep(clock.until(number))
+            say(_token())
+
+
 @app.task(base=_Base, bind=True, name="remember")
 def remember(self: Any, number: int, step: int) -> None:
     """Reports progress three times, and at every so many jobs how much memory its process has."""
@@ -114,6 +147,27 @@ def _report(task: Any, done: int) -> None:
         task.progress(done, 3)
     else:
         task.update_state(state="PROGRESS", meta={"current": done, "total": 3})
+
+
+def _sayer(task: Any) -> Callable[[str], Any]:
+    """Gives out a token, with aijobs or as tutorials do it."""
+    return task.emit if SUBJECT is Subject.AIJOBS else partial(_client.publish, NEWS_CHANNEL + task.request.id)
+
+
+def _token() -> str:
+    # Of 20 bytes: what is too long for one event, at 65,000, is parted between two tokens.
+    return f"at={time.monotonic():016.6f} "
+
+
+class _Clock:
+    """When each of many things is due that come at equal intervals."""
+
+    def __init__(self, interval: float, offset: float) -> None:
+        self._interval = interval
+        self._begun = time.monotonic() + offset
+
+    def until(self, number: int) -> float:
+        return max(0.0, self._begun + number * self._interval - time.monotonic()) if self._interval else 0.0
 
 
 def _worker_cpu_seconds() -> float:

@@ -15,7 +15,19 @@ import redis.asyncio
 
 from aijobs import Progress, setup, submit
 from aijobs.store.values import Claim, NewJob, ProgressWrite
-from benchmarks.app import SUBJECT, URL, app, endure, mark, noop, outlast, remember, time_progress, time_update_state
+from benchmarks.app import (
+    SUBJECT,
+    URL,
+    app,
+    endure,
+    mark,
+    noop,
+    outlast,
+    remember,
+    time_progress,
+    time_talk,
+    time_update_state,
+)
 from benchmarks.harness import NEWS_CHANNEL, Metrics, Subject, speed
 
 #: A task that does not end within so many seconds has failed.
@@ -67,6 +79,18 @@ def publish_enduring(label: str, seconds: float, queue: str) -> None:
 def run_progress(calls: int) -> float:
     """Has the worker time `progress()`."""
     return float(time_progress.delay(calls).get(timeout=RESULT_SECONDS))
+
+
+def run_time_talk(calls: int) -> float:
+    """Has the worker time what giving out a token costs."""
+    return float(time_talk.delay(calls).get(timeout=RESULT_SECONDS))
+
+
+def publish_talks(job_ids: list[str], task: str, tokens: int, interval: float, queue: str) -> None:
+    """Queues jobs that give out tokens, each in its own moment of an interval."""
+    for number, job_id in enumerate(job_ids):
+        offset = interval * number / len(job_ids)
+        app.tasks[task].apply_async((tokens, interval, offset), task_id=job_id, queue=queue)
 
 
 def run_update_state(calls: int) -> float:

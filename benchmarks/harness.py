@@ -96,6 +96,12 @@ class Scale:
     lease: float = 30.0
     #: How long events are streamed, seconds.
     stream_seconds: float = 20.0
+    #: Jobs that wait.
+    waiting_jobs: int = 2_000
+    #: How long tokens are given out, seconds; how many as fast as they come, by each job; calls that are timed.
+    token_seconds: float = 10.0
+    burst_tokens: int = 3_000
+    token_calls: int = 20_000
 
 
 QUICK = Scale(
@@ -112,6 +118,10 @@ QUICK = Scale(
     recovery_rounds=1,
     lease=10.0,
     stream_seconds=5.0,
+    waiting_jobs=1_000,
+    token_seconds=4.0,
+    burst_tokens=1_000,
+    token_calls=5_000,
 )
 
 
@@ -131,11 +141,13 @@ class Bench:
         ]
 
     @contextmanager
-    def stage(self, subject: Subject, environ: Mapping[str, str] | None = None) -> Iterator[Stand]:
+    def stage(
+        self, subject: str, environ: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> Iterator[Stand]:
         """A fresh server and what runs against it; everything has ended when the context is left."""
         with ExitStack() as processes:
             server = processes.enter_context(start_server(use_environment=False))
-            yield Stand(subject, server.url, self.log, processes, environ or {})
+            yield Stand(subject, server.url, self.log, processes, environ or {}, python)
 
     def _measure(self, name: str, measure: Callable[[], Metrics], number: str) -> Metrics:
         metrics = measure()
@@ -148,17 +160,20 @@ class Bench:
 class Stand:
     """One subject's processes around one server."""
 
-    subject: Subject
+    #: A `Subject` where they run `benchmarks.app`.
+    subject: str
     url: str
     log: IO[bytes]
     processes: ExitStack
     #: Variables that its processes have besides.
     environ: Mapping[str, str]
+    #: What they are run by.
+    python: str
 
     def start_worker(self, concurrency: int, *options: str) -> SupervisedProcess:
         """Starts one prefork worker process, and does not wait until it takes jobs."""
         pool = ("-P", "prefork", "-c", str(concurrency), "-l", "WARNING")
-        return self._start("celery", "-A", "benchmarks.app", "worker", *pool, *options)
+        return self.start("celery", "-A", "benchmarks.app", "worker", *pool, *options)
 
     def run_worker(self, concurrency: int, jobs: int, done: Callable[[], bool]) -> None:
         """Starts a worker and waits until it has executed what was published."""
@@ -169,25 +184,33 @@ class Stand:
         """Starts one uvicorn process and waits until it listens; gives its port and its process id."""
         port = _free_port()
         options = ("--port", str(port), "--log-level", "warning", "--no-access-log")
-        process = self._start("uvicorn", app, *options)
+        process = self.start("uvicorn", app, *options)
         wait_until(lambda: _listens(port), _START_SECONDS, "the API to listen")
         return port, process.pid
 
     def drive(self, function: str, **arguments: Any) -> Any:
         """Calls a function of `benchmarks.driver` in a process of its own and returns what it returns."""
-        command = ("benchmarks.driver", function, json.dumps(arguments))
+        return json.loads(self.read("benchmarks.driver", function, json.dumps(arguments)))
+
+    def read(self, *command: str) -> bytes:
+        """Runs a module with arguments to its end and returns what it writes.
+
+        Raises:
+            BenchmarkError: it failed.
+        """
         with self._process(command, stdout=subprocess.PIPE) as process:
             answer = process.stdout.read() if process.stdout else b""
             if process.wait() != 0:
-                raise BenchmarkError(f"{function} failed for {self.subject}.")
-        return json.loads(answer)
+                raise BenchmarkError(f"{' '.join(command[:2])} failed for {self.subject}.")
+        return answer
 
-    def _start(self, *command: str) -> SupervisedProcess:
+    def start(self, *command: str) -> SupervisedProcess:
+        """Starts a module with arguments; it is stopped when the stage is over."""
         return self.processes.enter_context(self._process(command, stdout=self.log))
 
     def _process(self, command: Sequence[str], stdout: int | IO[bytes]) -> SupervisedProcess:
         return SupervisedProcess(
-            [sys.executable, "-m", *command],
+            [self.python, "-m", *command],
             stages=_STAGES,
             env={**_environment(self.subject, self.url), **self.environ},
             stdout=stdout,
@@ -214,7 +237,7 @@ def speed(latencies: Sequence[float], elapsed: float) -> Metrics:
     return {"per_second": len(latencies) / elapsed, "p50_ms": 1e3 * cuts[49], "p99_ms": 1e3 * cuts[98]}
 
 
-def _environment(subject: Subject, url: str) -> dict[str, str]:
+def _environment(subject: str, url: str) -> dict[str, str]:
     # The settings of whoever runs the benchmarks are not measured.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIJOBS_")}
     return {**clean, "PYTHONPATH": str(ROOT), "BENCH_SUBJECT": subject, "BENCH_URL": url}

@@ -109,6 +109,8 @@ class Outcome:
 
     comparisons: Sequence[Comparison]
     rounds: Sequence[Round]
+    #: What a reader has to know of this run: a sentence each.
+    notes: Sequence[str] = ()
 
 
 def compare(
@@ -133,10 +135,11 @@ def values(rounds: Sequence[Round], contestant: str, metric: str) -> list[float]
 
 
 def table(outcomes: Mapping[str, Outcome]) -> str:
-    """All comparisons in aligned columns."""
+    """All comparisons in aligned columns, and the notes below them."""
     rows = [_HEADS, *map(_cells, _comparisons(outcomes))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    notes = [f"{name}: {note}" for name, outcome in outcomes.items() for note in outcome.notes]
+    return "\n".join([*(_line(row, widths) for row in rows), *([""] if notes else []), *notes])
 
 
 def save(path: Path, outcomes: Mapping[str, Outcome], scale: Scale) -> None:
@@ -153,6 +156,7 @@ def save(path: Path, outcomes: Mapping[str, Outcome], scale: Scale) -> None:
         "scale": {name: getattr(scale, name) for name in Scale.__slots__},
         "comparisons": [comparison.to_dict() for comparison in _comparisons(outcomes)],
         "rounds": {name: outcome.rounds for name, outcome in outcomes.items()},
+        "notes": {name: outcome.notes for name, outcome in outcomes.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

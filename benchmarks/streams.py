@@ -69,22 +69,21 @@ async def _follow_all(stand: Stand, app: str, seconds: float) -> Metrics:
     api, received = psutil.Process(pid), Received()
     with ExitStack() as clients, redis.Redis.from_url(stand.url) as client:
         for number in range(CLIENTS):
-            clients.callback((await _follow(port, job_ids[number % JOBS], received)).close)
-        await asyncio.to_thread(_until_followed, client, stand, job_ids)
-        before = _cpu_seconds(api)
+            clients.callback((await follow(port, job_ids[number % JOBS], received)).close)
+        await asyncio.to_thread(until_followed, client, stand, job_ids, CLIENTS)
+        before = cpu_seconds(api)
         await asyncio.to_thread(stand.drive, "write_events", job_ids=job_ids, rate=RATE, seconds=seconds)
         expected = CLIENTS * int(RATE * seconds)
-        await asyncio.to_thread(wait_until, lambda: len(received.latencies) >= expected, _SETTLE_SECONDS, "all events")
-        used = _cpu_seconds(api) - before
-        if len(received.latencies) != expected:
-            raise BenchmarkError(f"{len(received.latencies)} events were received instead of {expected}.")
+        await asyncio.to_thread(received.wait_for, expected, "events")
+        used = cpu_seconds(api) - before
         return {**received.metrics(), "cpu_us": 1e6 * used / expected, **_footprint(api, client)}
 
 
-def _until_followed(client: redis.Redis, stand: Stand, job_ids: list[str]) -> None:
+def until_followed(client: redis.Redis, stand: Stand, job_ids: list[str], clients: int) -> None:
+    """Waits until the API hears of these jobs, for so many clients in all."""
     ours = stand.subject is Subject.AIJOBS
     channels = [("aijobs:news:" if ours else NEWS_CHANNEL) + job_id for job_id in job_ids]
-    subscriptions = JOBS if ours else CLIENTS
+    subscriptions = len(job_ids) if ours else clients
     wait_until(
         lambda: sum(count for _, count in client.pubsub_numsub(*channels)) >= subscriptions,
         _SETTLE_SECONDS,
@@ -103,7 +102,8 @@ def _footprint(api: psutil.Process, client: redis.Redis) -> Mapping[str, float]:
     }
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
+    """Processor time that a process has used so far, seconds."""
     used = process.cpu_times()
     return float(used.user + used.system)
 
@@ -122,6 +122,16 @@ class Received:
         if found := [now - float(written) for written in _WRITTEN_AT.findall(text)]:
             self.first, self.last = self.first or now, now
             self.latencies += found
+
+    def wait_for(self, expected: int, what: str) -> None:
+        """Waits until so many were received.
+
+        Raises:
+            BenchmarkError: they were not, or there were more.
+        """
+        wait_until(lambda: len(self.latencies) >= expected, _SETTLE_SECONDS, f"all {what}")
+        if len(self.latencies) != expected:
+            raise BenchmarkError(f"{len(self.latencies)} {what} were received instead of {expected}.")
 
     def metrics(self) -> Metrics:
         """Rate and percentiles."""
@@ -147,7 +157,12 @@ class _Follower(asyncio.Protocol):
             self._received.note(text)
 
 
-async def _follow(port: int, job_id: str, received: Received) -> asyncio.Transport:
+async def follow(port: int, job_id: str, received: Received) -> asyncio.Transport:
+    """Opens the event stream of a job.
+
+    Raises:
+        BenchmarkError: it was not to be had.
+    """
     loop = asyncio.get_running_loop()
     transport, follower = await loop.create_connection(partial(_Follower, received), "127.0.0.1", port)
     transport.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\nhost: benchmark\r\n\r\n".encode())

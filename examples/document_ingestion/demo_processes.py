@@ -74,25 +74,49 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def worker(env: Mapping[str, str], folder: Path) -> Iterator[Service]:
     """A Celery worker, until the block ends."""
     command = ["celery", "--app", "document_ingestion.worker", "worker", "--concurrency=1", "--loglevel=INFO"]
-    with _running("worker", command, env, folder) as service:
+    with running("worker", command, env, folder) as service:
         yield service
 
 
 @contextlib.contextmanager
 def api(env: Mapping[str, str], folder: Path) -> Iterator[tuple[Service, str]]:
     """The API and its URL, until the block ends. It listens on port 8000, or a free one if that is taken."""
-    with _listening() as listener:
-        command = ["uvicorn", "document_ingestion.main:app", "--fd", str(listener.fileno())]
+    with serving("API", "document_ingestion.main:app", env, folder, PORT) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def serving(name: str, app: str, env: Mapping[str, str], folder: Path, port: int = 0) -> Iterator[tuple[Service, str]]:
+    """An ASGI app as a process, and its URL, until the block ends.
+
+    Args:
+        name: what it is called, for its log and for people.
+        app: the app, as uvicorn takes it.
+        env: the environment.
+        folder: where it runs, and logs.
+        port: where it listens, unless that is taken; 0 for any.
+    """
+    with _listening(port) as listener:
+        command = ["uvicorn", app, "--fd", str(listener.fileno())]
         url = f"http://{HOST}:{listener.getsockname()[1]}"
-        with _running("API", command, env, folder, pass_fds=[listener.fileno()]) as service:
+        with running(name, command, env, folder, pass_fds=[listener.fileno()]) as service:
             listener.close()
             yield service, url
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     name: str, command: Sequence[str], env: Mapping[str, str], folder: Path, pass_fds: Sequence[int] = ()
 ) -> Iterator[Service]:
+    """A Python module as a process, until the block ends.
+
+    Args:
+        name: what it is called, for its log and for people.
+        command: the module and its arguments.
+        env: the environment.
+        folder: where it runs, and logs.
+        pass_fds: what it gets beside its standard streams.
+    """
     log = folder / f"{name.lower()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -112,9 +136,9 @@ def _running(
         service.stop()
 
 
-def _listening() -> socket.socket:
+def _listening(port: int) -> socket.socket:
     """A socket that listens already: nobody can take its port, and early requests wait instead of failing."""
     try:
-        return socket.create_server((HOST, PORT))
+        return socket.create_server((HOST, port))
     except OSError:
         return socket.create_server((HOST, 0))

@@ -78,7 +78,7 @@ def find_documents(paths: Iterable[str], roots: Sequence[Path]) -> list[Path]:
     """Lists files, and the documents below folders, each once.
 
     A file that is named itself is listed whatever it is, so that the caller hears about it. Below a folder
-    hidden files, other kinds of files, and links that lead out of the roots are passed over.
+    hidden files, other kinds of files, names that are no text, and links that lead out of the roots are passed over.
 
     Raises:
         PathNotAllowed: a given path ends outside all roots.
@@ -106,7 +106,15 @@ def _document(path: Path, roots: Sequence[Path]) -> Path | None:
         resolved = allowed_path(str(path), roots)
     except PathNotAllowed:
         return None
-    return resolved if resolved.is_file() else None
+    return resolved if resolved.is_file() and _is_text(str(resolved)) else None
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be stored and shown: file systems take any bytes."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def read_document(path: Path, max_bytes: int) -> RawDocument:

@@ -75,8 +75,11 @@ class HttpEmbedder:
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         response = self._post({"model": self.model, "input": list(texts)})
-        if not response.is_success:
-            raise self._refused(response)
+        try:
+            response.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            # Its cause tells the job how long the endpoint asks to wait.
+            raise self._refused(response) from error
         try:
             rows = _Answer.model_validate_json(response.content).data
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +15,8 @@ from document_ingestion.documents import DocumentError, Problem, read_document
 from document_ingestion.embedding import Embedder, HashingEmbedder, Matrix
 from document_ingestion.http_embedding import HttpEmbedder
 from document_ingestion.parsing import parse
+from document_ingestion.tally import Failure, Outcome, Tally
 from document_ingestion.vectors import Entry, VectorStore
-
-
-class Failure(TypedDict):
-    """A document that could not be ingested."""
-
-    path: str
-    #: For programs, see `Problem`.
-    problem: str
-    #: For people: what is wrong and what to do.
-    detail: str
 
 
 class IngestReport(TypedDict):
@@ -44,6 +35,10 @@ class IngestReport(TypedDict):
     failures: list[Failure]
 
 
+def _forget(tally: Tally) -> None:
+    del tally
+
+
 @dataclass(slots=True)
 class Ingestion:
     """Ingests documents into one collection and keeps count. Running it again skips what is done."""
@@ -53,13 +48,12 @@ class Ingestion:
     embedder: Embedder
     #: A larger file is reported as too large.
     max_bytes: int
-    ingested: int = 0
-    unchanged: int = 0
-    chunks: int = 0
-    failures: list[Failure] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    #: Where the tally is kept, each time it has changed, in case the process is lost.
+    keep: Callable[[Tally], None] = _forget
 
     def add(self, path: Path) -> None:
-        """Ingests one document, or notes why that cannot be.
+        """Ingests one document, or notes why that cannot be. The one that was added last may be added again.
 
         Raises:
             EmbeddingError: texts cannot be embedded; that concerns all documents.
@@ -68,32 +62,43 @@ class Ingestion:
         try:
             self._add(path)
         except DocumentError as error:
-            self.failures.append({"path": str(path), "problem": error.problem, "detail": str(error)})
+            failure: Failure = {"path": str(path), "problem": error.problem, "detail": str(error)}
+            self._count(Outcome(str(path), failure=failure))
 
     def _add(self, path: Path) -> None:
         raw = read_document(path, self.max_bytes)
         if self.store.holds(self.collection, str(path), raw.digest):
-            self.unchanged += 1
+            self._count(self._own(path, raw.digest) or Outcome(str(path), raw.digest))
             return
         parsed = parse(raw)
         chunks = chunk_text(parsed.text)
         if not chunks:
             raise DocumentError(Problem.EMPTY, "The document has no words.")
         vectors = embed_chunks(self.embedder, parsed.title, chunks)
+        # Counted first: what is stored but not counted would look as if somebody else had stored it.
+        self._count(Outcome(str(path), raw.digest, len(chunks)))
         self.store.put(self.collection, Entry(str(path), parsed.title, raw.digest, chunks, vectors))
-        self.ingested += 1
-        self.chunks += len(chunks)
+
+    def _own(self, path: Path, digest: str) -> Outcome | None:
+        """What was counted of this very document before the process was lost."""
+        last = self.tally.last
+        return last if last is not None and (last.path, last.digest) == (str(path), digest) else None
+
+    def _count(self, outcome: Outcome) -> None:
+        self.tally = self.tally.plus(outcome)
+        self.keep(self.tally)
 
     def report(self) -> IngestReport:
         """What has been done so far."""
+        total = self.tally.total()
         return {
             "collection": self.collection,
             "embedder": self.embedder.name,
-            "documents": self.ingested + self.unchanged + len(self.failures),
-            "ingested": self.ingested,
-            "unchanged": self.unchanged,
-            "chunks": self.chunks,
-            "failures": self.failures,
+            "documents": total.ingested + total.unchanged + len(total.failures),
+            "ingested": total.ingested,
+            "unchanged": total.unchanged,
+            "chunks": total.chunks,
+            "failures": [*total.failures],
         }
 
 

@@ -13,6 +13,7 @@ from document_ingestion.config import Settings
 from document_ingestion.documents import allowed_path, find_documents
 from document_ingestion.http_embedding import EmbeddingUnavailable
 from document_ingestion.ingestion import Ingestion, IngestReport, open_embedder
+from document_ingestion.tally import Tally
 from document_ingestion.vectors import open_store
 
 settings = Settings.from_env()
@@ -43,9 +44,11 @@ class NoDocuments(ValueError):
 
 @celery_app.task(base=ProgressTask, bind=True, **EMBEDDING_BATCH.but(retry_for=(EmbeddingUnavailable,)).options())
 def ingest(self: ProgressTask, paths: Paths, collection: Collection = "default") -> IngestReport:
-    """Reads, cuts, embeds and stores documents; one that is broken is reported and the others go on."""
-    with self.step("find"):
-        documents = find_documents(paths, settings.roots)
+    """Reads, cuts, embeds and stores documents; one that is broken is reported and the others go on.
+
+    Whatever ends an attempt, the next one goes on at the document that was not done.
+    """
+    documents = self.run_step("find", find_documents, paths, settings.roots)
     if not documents:
         raise NoDocuments("There are no documents at these paths.")
     with (
@@ -53,7 +56,7 @@ def ingest(self: ProgressTask, paths: Paths, collection: Collection = "default")
         open_embedder(settings) as embedder,
         open_store(settings.store, embedder.name) as store,
     ):
-        ingestion = Ingestion(collection, store, embedder, settings.max_bytes)
-        for document in self.track(documents, unit="documents", description="Ingesting documents"):
+        ingestion = Ingestion(collection, store, embedder, settings.max_bytes, self.resume(Tally()), self.checkpoint)
+        for document in self.track(documents, unit="documents", description="Ingesting documents", resume=True):
             ingestion.add(document)
     return ingestion.report()

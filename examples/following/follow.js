@@ -40,7 +40,49 @@ export function follow(url, handlers, attempts = 30) {
 }
 
 /**
- * The same with `fetch`, where requests need a header: an EventSource cannot send any.
+ * Handlers for `follow` that collect what the job gives out, such as the tokens of a model.
+ *
+ * However often the connection breaks or the page is loaded anew, all of it is there, once and in order. What an attempt
+ * gave out is void when the next one begins.
+ *
+ * @param {function(string, Object[])} show - called with all text so far, and with all pieces in a new array; each piece
+ *   has `text` or `data`
+ * @param {Object<string, function(Object)>} handlers - of your own, called as well
+ * @returns {Object<string, function(Object)>} handlers for `follow` and `followWithHeaders`
+ */
+export function withOutput(show, handlers = {}) {
+  let text = "";
+  let pieces = [];
+  const begin = (given) => {
+    pieces = given;
+    text = given.map((piece) => piece.text ?? "").join("");
+  };
+  const add = ({ text: more, data }) => {
+    const last = pieces.at(-1);
+    if (more === undefined) pieces = [...pieces, { data }];
+    else if (last?.text === undefined) pieces = [...pieces, { text: more }];
+    else pieces = [...pieces.slice(0, -1), { text: last.text + more }];
+    text += more ?? "";
+  };
+  const collect = {
+    "job.snapshot": ({ output }) => begin(output?.pieces ?? []),
+    "stream.gap": ({ output }) => begin(output?.pieces ?? []),
+    "job.attempt": () => begin([]),
+    "job.output": add,
+  };
+  const both = Object.entries(collect).map(([kind, take]) => [
+    kind,
+    (data) => {
+      take(data);
+      show(text, pieces);
+      handlers[kind]?.(data);
+    },
+  ]);
+  return { ...handlers, ...Object.fromEntries(both) };
+}
+
+/**
+ * The same as `follow`, but with `fetch`, where requests need a header: an EventSource cannot send any.
  *
  * @param {string} url - `urls.events` of the job
  * @param {Object<string, function(Object)>} handlers - by the name of the event; each is given the event's data

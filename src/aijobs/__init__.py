@@ -29,7 +29,20 @@ if TYPE_CHECKING:
     from aijobs.files.rules import FileRules
     from aijobs.files.uploaded import UploadedFile
     from aijobs.http import JobRouter, job_router
-    from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress, Webhook
+    from aijobs.job import (
+        ErrorCode,
+        EventType,
+        Job,
+        JobError,
+        JobEvent,
+        JobStatus,
+        LogEntry,
+        Output,
+        PastRun,
+        Piece,
+        Progress,
+        Webhook,
+    )
     from aijobs.presets import AGENT, DOCUMENT, EMBEDDING_BATCH, LLM_CALL, REPORT, TRANSIENT, Preset
     from aijobs.settings import Settings
     from aijobs.submission import submit
@@ -60,7 +73,10 @@ _HOMES = {
         "JobError",
         "JobEvent",
         "JobStatus",
+        "LogEntry",
+        "Output",
         "PastRun",
+        "Piece",
         "Progress",
         "Webhook",
     ),
@@ -99,8 +115,11 @@ __all__ = [
     "JobRouter",
     "JobStatus",
     "LeaseLost",
+    "LogEntry",
     "NotReplayable",
+    "Output",
     "PastRun",
+    "Piece",
     "Preset",
     "Progress",
     "ProgressTask",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from celery import Celery, Task
 
@@ -14,7 +14,7 @@ from aijobs.job import Job
 from aijobs.runtime import Runtime
 from aijobs.store.base import Operation
 from aijobs.store.values import CreateReply, Creation, Message, NewJob
-from aijobs.worker.hooks import Draft, handing_to, record_publish_failure, result_key
+from aijobs.worker.hooks import Draft, draft_here, handing_to, record_publish_failure, result_key
 from aijobs.worker.resending import send_again
 from aijobs.worker.stencil import draw, stencil_of
 
@@ -108,6 +108,20 @@ class NewRun:
         """Has Celery publish the message, through a draft."""
         with handing_to(draft):
             self.task.apply_async(tuple(self.args), dict(self.kwargs), **{**self.options, **options})
+
+
+@runtime_checkable
+class Catching(Protocol):
+    """Takes over what is submitted, as in a test: nothing is recorded or sent."""
+
+    def catch(self, request: NewRun) -> CreateReply:
+        """Stands in for store and broker."""
+
+
+def caught(request: NewRun) -> CreateReply | None:
+    """What the one who takes submissions over says to it; None when there is nobody."""
+    draft = draft_here()
+    return draft.catch(request) if draft is not None and isinstance(draft, Catching) else None
 
 
 def submit_drafted(runtime: Runtime, request: Sending) -> CreateReply:

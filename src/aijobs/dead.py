@@ -90,7 +90,8 @@ async def dead_letters_async(
 def replay(app: Celery, job_id: str, *, dry_run: bool = False) -> Job:
     """Runs a failed or revoked job again: a new run under the same id, with its arguments and options.
 
-    Attempts, retries and lost deliveries are counted from 0 again, and the job is due at once and does not expire.
+    Attempts, retries and lost deliveries are counted from 0 again, and the job is due at once and does not expire. What
+    its attempts kept is there, so a task that keeps something goes on where it was.
     Its events go on counting, `Job.history` keeps how the runs before ended, and its AsyncResult is pending until
     the new run ends. Whether a worker knows the task shows when one takes the job: the caller's app need not know it.
 

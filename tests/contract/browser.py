@@ -26,10 +26,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "following" / "follow.js"
 
 #: What a page's own script can use: `tell(something)`, in order.
 _PAGE = """<!doctype html><script type="module">
-import {{ follow, followWithHeaders }} from "/follow.js";
+import {{ follow, followWithHeaders, withOutput }} from "/follow.js";
 let told = Promise.resolve();
 const tell = (what) => {{ told = told.then(() => fetch("/told", {{ method: "POST", body: JSON.stringify(what) }})); }};
-const kinds = ["job.snapshot", "job.status", "job.attempt", "job.progress", "job.completed", "stream.gap"];
+const kinds = "snapshot status attempt progress output completed".split(" ").map((kind) => `job.${{kind}}`);
+kinds.push("stream.gap");
 const handlers = Object.fromEntries(kinds.map((kind) => [kind, (data) => tell({{ kind, data }})]));
 {script}
 </script>"""

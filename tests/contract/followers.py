@@ -6,9 +6,13 @@ import asyncio
 import json
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 #: Before a client that found nobody comes back.
 PAUSE_SECONDS = 0.05
+
+#: The longest event.
+MOST_BYTES = 16_777_216
 
 #: What a server answers that cannot serve right now.
 _UNAVAILABLE = 503
@@ -39,11 +43,20 @@ class Follower:
                 self.lost += 1
                 await asyncio.sleep(PAUSE_SECONDS)
 
+    def where(self) -> str:
+        """The header that says where to go on."""
+        return f"Last-Event-ID: {self.ids[-1] if self.ids else 0}\r\n"
+
+    def take(self, kind: str, data: dict[str, Any]) -> bool:
+        """One event; whether it is the end."""
+        self.ids.append(data["seq"])
+        self.kinds.append(kind)
+        return kind == "job.completed"
+
     async def _visit(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=MOST_BYTES)
         try:
-            last = self.ids[-1] if self.ids else 0
-            request = f"GET /jobs/{self.job_id}/events HTTP/1.0\r\nLast-Event-ID: {last}\r\n\r\n"
+            request = f"GET /jobs/{self.job_id}/events HTTP/1.0\r\n{self.where()}\r\n"
             writer.write(request.encode())
             await self._read(reader)
         finally:
@@ -74,6 +87,4 @@ class Follower:
     def _take(self, fields: dict[str, str]) -> bool:
         data = json.loads(fields["data"])
         assert (data["seq"], data["job_id"]) == (int(fields["id"]), self.job_id)
-        self.ids.append(data["seq"])
-        self.kinds.append(fields["event"])
-        return fields["event"] == "job.completed"
+        return self.take(fields["event"], data)

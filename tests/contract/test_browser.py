@@ -23,6 +23,7 @@ from tests.helpers import PATIENT
 from .browser import EXAMPLE, Page, opened
 from .conftest import DEADLINE_SECONDS, Api, make_celery
 from .processes import PATIENCE, Service
+from .streaming import Attempt
 
 #: The same as in the example, without its `close()`: then the browser comes back, and is sent away.
 STUBBORN = """
@@ -35,6 +36,7 @@ WITH_HEADERS = """
 await followWithHeaders("{url}", handlers, {{ headers: {{ Authorization: "Bearer me" }} }});
 tell({{ kind: "over" }});
 """
+WITH_OUTPUT = 'follow("{url}", withOutput((text, pieces) => tell({{ kind: "text", text, pieces }}), handlers));'
 REFUSED = 'try {{ await followWithHeaders("{url}", handlers); }} catch (error) {{ tell({{ kind: error.message }}); }}'
 
 CONNECTING, CLOSED = 0, 2
@@ -97,6 +99,33 @@ def test_a_browser_goes_on_after_the_api_was_killed(
     assert "stream.gap" not in page.kinds()
 
 
+def test_a_page_shows_what_a_job_gives_out(service: Service, api: Api, claim: Claim, tmp_path: Path) -> None:
+    first = Attempt(api, claim)
+    first.emit("Of the ")
+    with opened(script(WITH_OUTPUT, api, claim), tmp_path) as page:
+        page.until("job.snapshot")
+        first.emit("first")
+        page.until("job.output")
+        service.end(signal.SIGKILL)
+        second = first.retry()
+        second.emit("Once ", {"source": 1})
+        api.command("XTRIM", f"aijobs:job:{claim.job_id}:events", "MAXLEN", 1)
+        refuse_one(service.port)
+        service.start()
+        page.until("stream.gap")
+        second.emit("upon ")
+        third = second.retry()
+        third.emit("Only ")
+        page.until("job.output", 3)
+        third.emit("this")
+        api.succeed(third.claim)
+        page.until("job.completed")
+    texts = [one["text"] for one in page.told if one["kind"] == "text"]
+    assert texts == ["Of the ", "Of the first", "Once ", "Once upon ", "", "Only ", "Only this"]
+    shown = [[one.get("text", one.get("data")) for one in told["pieces"]] for told in page.told if "pieces" in told]
+    assert shown[3:] == [["Once ", {"source": 1}, "upon "], [], ["Only "], ["Only this"]]
+
+
 class Refusal(BaseHTTPRequestHandler):
     """What a proxy answers whose API is away."""
 
@@ -133,5 +162,5 @@ def test_who_is_refused_does_not_come_back(api: Api, claim: Claim, tmp_path: Pat
 
 def test_the_page_shows_the_code_that_was_tried() -> None:
     blocks = re.findall(r"^```text\n(export .*?\n)```", read("following.md"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert all(block in EXAMPLE.read_text() for block in blocks)

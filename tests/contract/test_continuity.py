@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -106,18 +106,18 @@ async def write(api: Api, claim: Claim, enough: Callable[[], bool]) -> None:
     api.succeed(claim, step)
 
 
-async def restart(service: Service, followers: list[Follower]) -> None:
+async def restart(service: Service, followers: Sequence[Follower]) -> None:
     for how in (signal.SIGTERM, signal.SIGKILL) * max(1, DISCONNECTS // 500):
         await until_more_left(followers)
         await asyncio.to_thread(service.restart, how)
 
 
-async def until_more_left(followers: list[Follower]) -> None:
+async def until_more_left(followers: Sequence[Follower]) -> None:
     before = left(followers)
     await until(lambda: left(followers) > before + len(followers))
 
 
-def left(followers: list[Follower]) -> int:
+def left(followers: Sequence[Follower]) -> int:
     return sum(one.left for one in followers)
 
 

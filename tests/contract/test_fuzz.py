@@ -89,7 +89,7 @@ segments = st.one_of(st.one_of(encoded, tricks).map(lambda text: text + CANARY),
 
 places = st.lists(segments, min_size=1, max_size=3).map("/".join)
 tails = st.sampled_from(
-    ["", "/", "/result", "/events", "/cancel", "/retry", "/webhooks", "/batch", "//", "/../x", "?", "#"]
+    ["", "/", "/result", "/output", "/events", "/cancel", "/retry", "/webhooks", "/batch", "//", "/../x", "?", "#"]
 )
 methods = st.sampled_from(
     [b"GET", b"HEAD", b"POST", b"DELETE", b"PUT", b"PATCH", b"OPTIONS", b"TRACE", b"BREW", b"x-y"]
@@ -155,7 +155,7 @@ def test_cursors(api: Complete, data: st.DataObject) -> None:
         ]
     ),
     given_values=st.lists(odd_values, min_size=1, max_size=3),
-    what=st.sampled_from(["submit", "get", "events", "list", "cancel", "result"]),
+    what=st.sampled_from(["submit", "get", "events", "list", "cancel", "output", "result"]),
 )  # fmt: skip
 def test_headers(api: Complete, job_id: str, name: bytes, given_values: list[bytes], what: str) -> None:
     method, target, body = {
@@ -164,6 +164,7 @@ def test_headers(api: Complete, job_id: str, name: bytes, given_values: list[byt
         "events": (b"GET", f"/jobs/{job_id}/events", b""),
         "list": (b"GET", "/jobs", b""),
         "cancel": (b"POST", f"/jobs/{job_id}/cancel", b""),
+        "output": (b"GET", f"/jobs/{job_id}/output", b""),
         "result": (b"GET", f"/jobs/{job_id}/result", b""),
     }[what]
     headers = [*([JSON] if body and name != b"Content-Type" else []), *((name, value) for value in given_values)]

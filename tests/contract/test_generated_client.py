@@ -122,6 +122,21 @@ def test_the_events_are_text(client: Any, package: ModuleType) -> None:
     assert "event: job." in call("open_events")(job_id, client=client).parsed
 
 
+def test_output(package: ModuleType, client: Any) -> None:
+    models = package.models
+    job_id = call("open_submit_count")(client=client, body=models.CountRequest(items=2)).parsed.job_id
+
+    def finished() -> Any:
+        found = call("open_output")(job_id, client=client).parsed
+        assert isinstance(found, models.JobOutput)
+        return found if found.finished else None
+
+    found = wait_until(finished, "the end of the job")
+    text, data = found.pieces
+    assert (type(text), text.text) == (models.JobTextPiece, "0 1 ")
+    assert (type(data), data.data) == (models.JobDataPiece, {"counted": 2})
+
+
 def test_a_file(package: ModuleType, client: Any) -> None:
     models, file = package.models, package.types.File(io.BytesIO(b"Some text."), "report.txt", "text/plain")
     accepted = call("open_submit_read")(client=client, body=models.OpenSubmitReadBody(document=file, pages=2)).parsed

@@ -31,6 +31,7 @@ ROWS: dict[str, set[int]] = {
     "GET /stats": {200},
     "GET /health": {200},
     "GET /{job_id}": {200, 304, 404},
+    "GET /{job_id}/output": {200, 304, 404},
     "GET /{job_id}/result": {200, 304, 404, 409, 410},
     "GET /{job_id}/events": {200, 204, 400, 404},
     "DELETE /{job_id}": {200, 202, 404, 409, 422},
@@ -120,6 +121,7 @@ def test_a_job_has_the_same_keys_in_each_status(api: Api, jobs: dict[JobStatus, 
         ("POST /{}/cancel", {"queued": 200, "running": 202, "success": 409, "failed": 409, "revoked": 200}),
         ("POST /{}/retry", {"queued": 409, "running": 409, "success": 409, "failed": 202, "revoked": 202}),
         ("GET /{}/result", {"queued": 409, "running": 409, "success": 200, "failed": 409, "revoked": 409}),
+        ("GET /{}/output", dict.fromkeys(JobStatus, 200)),
         ("GET /{}", dict.fromkeys(JobStatus, 200)),
         ("HEAD /{}", dict.fromkeys(JobStatus, 200)),
     ],
@@ -151,7 +153,8 @@ def jobs_anew(api: Api, status: JobStatus) -> str:
 def test_sets_are_closed(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert schemas["JobStatus"]["enum"] == ["queued", "running", "success", "failed", "revoked"]
-    codes = "exception time_limit worker_lost poison rejected expired cancelled publish_failed invalid_result"
+    reasons = "exception rate_limited time_limit worker_lost poison rejected expired cancelled"
+    codes = f"{reasons} publish_failed invalid_result"
     assert set(schemas["ErrorCode"]["enum"]) == {code.value for code in ErrorCode} == set(codes.split())
 
 

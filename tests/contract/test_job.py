@@ -29,6 +29,7 @@ def test_a_queued_job_shows_every_key(api: Api) -> None:
     assert job["urls"] == {
         "self": f"/jobs/{job_id}",
         "events": f"/jobs/{job_id}/events",
+        "output": f"/jobs/{job_id}/output",
         "result": f"/jobs/{job_id}/result",
         "cancel": f"/jobs/{job_id}/cancel",
     }

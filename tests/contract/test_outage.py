@@ -41,6 +41,7 @@ def ask_everything(api: Api, job_id: str) -> dict[str, httpx.Response]:
     requests = {
         "submit": ("POST", "/embed"),
         "get": ("GET", f"/{job_id}"),
+        "output": ("GET", f"/{job_id}/output"),
         "result": ("GET", f"/{job_id}/result"),
         "events": ("GET", f"/{job_id}/events"),
         "delete": ("DELETE", f"/{job_id}"),

@@ -52,7 +52,7 @@ def test_a_submission_belongs_to_the_caller(api: Api) -> None:
 
 def test_another_owners_job_is_unknown(api: Api) -> None:
     claim = api.run(headers=ANN)
-    paths = [("GET", ""), ("GET", "/result"), ("GET", "/events"), ("DELETE", ""), ("POST", "/cancel")]
+    paths = [*(("GET", path) for path in ("", "/result", "/output", "/events")), ("DELETE", ""), ("POST", "/cancel")]
     for method, path in paths:
         foreign = api.client.request(method, f"/jobs/{claim.job_id}{path}", headers=BOB)
         unknown = api.client.request(method, f"/jobs/{uuid.uuid4()}{path}", headers=BOB)

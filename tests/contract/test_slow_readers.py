@@ -17,8 +17,9 @@ from aijobs.embedded import EmbeddedServer
 from aijobs.runtime import Runtime
 from tests.helpers import PATIENT, wait_until
 
-from .conftest import DEADLINE_SECONDS, Api, Event, make_celery, whole
+from .conftest import DEADLINE_SECONDS, Api, Event, make_celery, stream, whole
 from .processes import PATIENCE, Service
+from .streaming import Attempt, read
 from .test_streams import is_watched, read_to_the_end
 
 CLIENTS = 20
@@ -62,7 +63,7 @@ def test_many_clients_that_do_not_read(service: Service, api: Api) -> None:
         for step in range(EVENTS):
             api.report(claim, step / EVENTS, message=MESSAGE)
             most = max(most, process.memory_info().rss)
-        wait_until(lambda: not served(process) & {client.getsockname()[1] for client in clients}, "their end")
+        wait_until(lambda: not served(process) & ports(clients), "their end")
         received = [read_to_the_end(client) for client in clients]
     api.succeed(claim)
     reading.join(DEADLINE_SECONDS)
@@ -70,6 +71,32 @@ def test_many_clients_that_do_not_read(service: Service, api: Api) -> None:
     assert [one.id for one in seen] == list(range(1, api.job(claim.job_id).seq + 1))
     # Cut off: neither the end of the events nor that of the response.
     assert all(len(one) < EVENTS * len(MESSAGE) and not one.endswith(b"0\r\n\r\n") for one in received)
+
+
+def test_many_clients_that_do_not_read_a_long_output(service: Service, api: Api) -> None:
+    attempt = Attempt(api, api.start(api.queue(task="count", body={"items": 1})))
+    for _ in range(EVENTS // 8):
+        attempt.emit(MESSAGE)
+    job_id, process = attempt.claim.job_id, psutil.Process(service.running.pid)
+    with ExitStack() as sockets:
+        before = process.memory_info().rss
+        clients = [sockets.enter_context(deaf(service.port, job_id)) for _ in range(CLIENTS)]
+        wait_until(lambda: is_watched(api, job_id), "the streams")
+        # Who reads has all of it in the meantime.
+        with stream(api, job_id) as events:
+            (snapshot,) = events.take(1)
+        most = process.memory_info().rss
+        while ports(clients) & served(process):
+            attempt.emit(MESSAGE)
+            most = max(most, process.memory_info().rss)
+        received = [read_to_the_end(client) for client in clients]
+    assert most - before < MOST_GROWTH
+    assert len(read([snapshot]).text) > 1_000_000
+    assert all(len(one) < EVENTS * len(MESSAGE) and not one.endswith(b"0\r\n\r\n") for one in received)
+
+
+def ports(clients: list[socket.socket]) -> set[int]:
+    return {client.getsockname()[1] for client in clients}
 
 
 def deaf(port: int, job_id: str) -> socket.socket:

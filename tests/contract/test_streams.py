@@ -18,7 +18,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from aijobs import setup
 from aijobs.embedded import start_server
 from aijobs.http import StreamLimits, job_router
-from aijobs.http.sse import EventStream
+from aijobs.http.sse import CHUNK_BYTES, EventStream
 from aijobs.runtime import Runtime
 from tests.helpers import frozen, wait_until
 
@@ -214,6 +214,44 @@ def test_a_lost_cancellation_does_not_keep_a_stream_alive() -> None:
     limits = StreamLimits(lifetime_seconds=0.05)
     asyncio.run(asyncio.wait_for(EventStream(deaf, limits)({"type": "http"}, receive, send), 30))
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def large_events() -> AsyncGenerator[bytes]:
+    while True:
+        yield b": %s\n\n" % (b"x" * 4 * CHUNK_BYTES)
+
+
+async def never() -> Any:
+    await asyncio.sleep(3_600)
+
+
+def test_a_stream_ends_between_two_events() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0.02)
+        sent.append(message)
+
+    limits = StreamLimits(lifetime_seconds=0.03)
+    asyncio.run(asyncio.wait_for(EventStream(large_events, limits)({"type": "http"}, never, send), 30))
+    bodies = [one["body"] for one in sent if "body" in one]
+    assert max(map(len, bodies)) == CHUNK_BYTES
+    assert b"".join(bodies).endswith(b"x\n\n")
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def test_who_does_not_read_an_event_to_its_end_is_cut_off() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        if len(sent) == 4:
+            await never()
+        sent.append(message)
+
+    limits = StreamLimits(send_seconds=0.1)
+    asyncio.run(asyncio.wait_for(EventStream(large_events, limits)({"type": "http"}, never, send), 30))
+    assert len(sent) == 4
+    assert all(one.get("more_body", True) for one in sent)
 
 
 def is_watched(api: Api, job_id: str) -> bool:

@@ -41,6 +41,7 @@ _JOB_ID = re.compile(r'"job_id": ?"([0-9a-f-]{36})"')
 _LONGEST_ANSWER_SECONDS = 60.0
 _CURL = "" if shutil.which("curl") else f'curl() {{ {sys.executable} {curl.__file__} "$@"; }}; '
 _AIJOBS = f'aijobs() {{ {sys.executable} -m aijobs "$@"; }}; '
+_PYTEST = f'pytest() {{ {sys.executable} -m pytest -p no:cacheprovider "$@"; }}; '
 #: An id in an answer, and also the begin of one in a page; one is as good as another.
 _ID = re.compile(r"\b[0-9a-f]{8}-(?:(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|…)")
 
@@ -127,7 +128,7 @@ class Reader:
 
     def _run(self, command: str) -> str:
         done = subprocess.run(
-            ["bash", "-c", _CURL + _AIJOBS + command],
+            ["bash", "-c", _CURL + _AIJOBS + _PYTEST + command],
             cwd=self._folder,
             # A test runner may say how wide its own terminal is.
             env={**os.environ, "JOB": self._job_id, "COLUMNS": "160"},

@@ -15,6 +15,7 @@ from celery import Celery
 from pydantic_core import from_json, to_json
 
 import aijobs
+import aijobs.testing.plugin
 from aijobs import ErrorCode, EventType, Job, JobStatus, Preset, Progress, Settings, Webhook, errors, presets, setup
 from aijobs.broker.held import HELD, SESSIONS
 from aijobs.broker.presence import DEPTH
@@ -27,8 +28,8 @@ from aijobs.job import TRANSITIONS
 from aijobs.store.batches import BatchEventType, BatchStatus, NewBatch
 from aijobs.store.deliveries import Delivery, DeliveryOutcome, DueAnnouncement
 from aijobs.store.redis import RedisStore
-from aijobs.store.values import Beat, Idempotency
-from aijobs.worker import exceptions
+from aijobs.store.values import Beat, Idempotency, OutputEntry, OutputWrite
+from aijobs.worker import exceptions, pieces, progress
 from aijobs.worker.patience import PATIENCE_SECONDS
 from aijobs.worker.shapes import read_meta
 from tests.docs.pages import ROOT, code, read, table
@@ -92,11 +93,12 @@ def test_numbers_of_presets() -> None:
         code(name)[0]: dict(zip(heading, map(int, numbers), strict=True))
         for name, *numbers in table("retries-and-limits.md", "Preset")
     }
-    named = {name: value for name, value in vars(presets).items() if isinstance(value, Preset)}
+    named = {name: value for name, value in vars(presets).items() if isinstance(value, Preset) and name[0] != "_"}
     assert described == {name: {one: getattr(preset, one) for one in heading} for name, preset in named.items()}
     for preset in named.values():
         assert preset.retry_for == presets.TRANSIENT
         assert (preset.jitter, preset.acks_late, preset.queue) == (True, True, None)
+        assert (preset.retry_transient, preset.obey_providers, preset.patience) == (True, True, 3_600)
 
 
 def test_waits_of_presets() -> None:
@@ -186,8 +188,7 @@ def test_problems() -> None:
 
 def test_events() -> None:
     described = {code(row[0])[0] for row in table("http-api.md", "Event")}
-    # Nothing emits these two yet.
-    assert described == {*EventType, "job.snapshot", "stream.gap"} - {EventType.OUTPUT, EventType.LOG}
+    assert described == {*EventType, "job.snapshot", "stream.gap"}
 
 
 def test_batches() -> None:
@@ -236,6 +237,18 @@ def test_modules() -> None:
     assert [str(path) for path in modules if listed.isdisjoint({path, *path.parents})] == []
 
 
+def test_limits_of_output() -> None:
+    settings = Settings()
+    limits = {row[0]: row[1] for row in table("output.md", "What")}
+    assert limits["data of one `emit`"] == f"{pieces.MOST_BYTES:,} bytes of JSON"
+    assert limits["a line of `log`"] == f"{pieces.MOST_BYTES:,} bytes"
+    assert limits["output that is kept of a job"].endswith(f"{settings.output_bytes // 1_048_576} MiB")
+    assert limits["output that waits while the store is away"] == f"{progress.MOST_WAITING // 1_048_576} MiB"
+    text = " ".join(read("output.md").split())
+    assert f"{settings.output_interval_seconds * 1_000:g} milliseconds" in text
+    assert f"up to {NUMERALS[PATIENCE_SECONDS / 60]} minutes" in text
+
+
 def test_reserved_segments() -> None:
     text = " ".join(read("http-api.md").split())
     sentence = re.findall(r"The words ([^.]*) are taken", text)
@@ -274,9 +287,14 @@ def test_keys(store: RedisStore, redis_client: redis.Redis) -> None:
     store.run(store.create_batch(NewBatch("b", 1)))
     store.run(store.create(job))
     store.run(store.start(claim(job)))
+    said = OutputWrite(0, [OutputEntry(EventType.OUTPUT, b'{"text":"a"}')])
+    store.run(store.report(claim(job), None, None, said))
     store.run(
         store.finish(claim(job), JobStatus.SUCCESS, result_json=to_json("x" * store.settings.inline_result_bytes))
     )
+    goes_on = new_job()
+    store.run(store.create(goes_on))
+    store.run(store.keep(claim(goes_on), "checkpoint", "1", 100))
     store.run(store.beat(Beat("session", "worker", "{}")))
     store.run(store.suspects(grace=1))
     store.run(store.secret())
@@ -312,3 +330,24 @@ def test_keys_in_the_brokers_database() -> None:
 def _pattern(name: str) -> re.Pattern[str]:
     """A key as the table has it, with a value in each pair of braces."""
     return re.compile(re.sub(r"\\{\w+\\}", "[^:]+", re.escape(name)))
+
+
+def test_names_of_testing() -> None:
+    described = [name for row in table("testing.md", "In `aijobs.testing`") for name in code(row[0])]
+    assert sorted(described) == aijobs.testing.__all__
+
+
+def test_what_a_run_has() -> None:
+    described = {name.removesuffix("()") for row in table("testing.md", "`JobRun`") for name in code(row[0])}
+    assert described == {name for name in dir(aijobs.testing.JobRun) if not name.startswith("_")}
+
+
+def test_what_a_worker_does() -> None:
+    described = {name.partition("(")[0] for row in table("testing.md", "`Worker`") for name in code(row[0])}
+    known = {name for name in dir(aijobs.testing.Worker) if not name.startswith("_")}
+    assert described == known - {"close", "start", "store"}
+
+
+def test_fixtures() -> None:
+    described = [code(row[0])[0] for row in table("testing.md", "Fixture")]
+    assert described == [name for name in vars(aijobs.testing.plugin) if name.startswith("aijobs_")]

@@ -14,6 +14,14 @@ from tests.examples.document_files import BREAD, COFFEE, TEA, encrypted_pdf, pdf
 
 
 @pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """An empty folder."""
+    folder = tmp_path.resolve() / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The folder that may be read, without links in its path."""
     folder = tmp_path.resolve() / "documents"

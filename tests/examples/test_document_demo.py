@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from rich.console import Console
 
@@ -23,56 +19,8 @@ from document_ingestion.demo_documents import write_default_documents
 from document_ingestion.demo_events import Event, ProgressView, read_events
 from document_ingestion.demo_processes import DemoError, api, environment, worker
 from document_ingestion.documents import find_documents
+from tests.examples.demo_run import DEADLINE_SECONDS, document_demo
 from tests.examples.document_files import COFFEE, TEA
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE_SECONDS = 120.0
-
-
-class Demo:
-    """The demo as a process of its own, with a folder for temporary files by which its children are known."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "document_ingestion.demo", *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(EXAMPLES), "TMPDIR": str(folder), "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def read_until(self, text: str) -> None:
-        """Reads what is printed up to a line with this text."""
-        assert self.process.stdout
-        assert any(text in line for line in self.process.stdout), f"{text!r} was not printed"
-
-    def finish(self) -> tuple[int, str]:
-        """Waits for the end and gives status and output."""
-        output, _ = self.process.communicate(timeout=DEADLINE_SECONDS)
-        return self.process.returncode, output
-
-    def leftovers(self) -> list[object]:
-        """What is still running or lying about."""
-        return [*_processes(str(self.folder)), *self.folder.iterdir()]
-
-
-def _processes(mark: str) -> Iterator[str]:
-    for process in psutil.process_iter():
-        try:
-            if mark in process.environ().get("TMPDIR", ""):
-                yield f"{process.pid}: {process.cmdline()}"
-        except psutil.Error:
-            continue
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """An empty folder."""
-    folder = tmp_path.resolve() / "scratch"
-    folder.mkdir()
-    return folder
 
 
 @pytest.mark.timeout(180)
@@ -84,7 +32,7 @@ def test_the_demo_ingests_the_default_documents_and_answers_rightly(scratch: Pat
             other.listen()
         except OSError:
             pass
-        demo = Demo(scratch)
+        demo = document_demo(scratch)
         status, output = demo.finish()
     assert status == 0, output
     found = int(output.split("Found ")[1].split()[0])
@@ -100,7 +48,7 @@ def test_the_demo_ingests_the_default_documents_and_answers_rightly(scratch: Pat
 
 @pytest.mark.timeout(180)
 def test_the_demo_takes_a_folder_with_bad_documents_in_it(scratch: Path, library: Path) -> None:
-    demo = Demo(scratch, str(library), "--ask", "Is green tea oxidised?")
+    demo = document_demo(scratch, str(library), "--ask", "Is green tea oxidised?")
     status, output = demo.finish()
     assert status == 0, output
     assert "Ingested 7 of 14 documents" in output
@@ -112,7 +60,7 @@ def test_the_demo_takes_a_folder_with_bad_documents_in_it(scratch: Path, library
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_demo_leaves_nothing_when_it_is_stopped(scratch: Path, number: signal.Signals, status: int) -> None:
-    demo = Demo(scratch)
+    demo = document_demo(scratch)
     demo.read_until("accepted as job")
     demo.process.send_signal(number)
     assert demo.finish()[0] == status
@@ -124,7 +72,7 @@ def test_the_demo_leaves_nothing_when_it_is_stopped(scratch: Path, number: signa
     ("name", "message"), [("nothing", "There is nothing at"), ("", "There are no documents there")]
 )
 def test_the_demo_says_when_there_is_nothing_to_ingest(scratch: Path, root: Path, name: str, message: str) -> None:
-    demo = Demo(scratch, str(root / name))
+    demo = document_demo(scratch, str(root / name))
     status, output = demo.finish()
     assert status == 1
     assert message in output

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from hypothesis import strategies as st
 
 from document_ingestion.chunking import chunk_text
 from document_ingestion.documents import find_documents
-from document_ingestion.embedding import HashingEmbedder
+from document_ingestion.embedding import HashingEmbedder, Matrix
 from document_ingestion.ingestion import Ingestion
+from document_ingestion.tally import Tally
 from document_ingestion.vectors import Entry, StoreMismatch, VectorStore, open_store
 from tests.examples.document_files import BREAD, COFFEE, TEA
 
@@ -176,7 +179,65 @@ def test_only_what_has_changed_is_ingested_again(library: Path, tmp_path: Path) 
     with open_store(tmp_path / "store.db", EMBEDDER.name) as store:
         ingest(library, store)
         (library / "bread.md").write_text("# Bread\n\nRye bread is dark.")
-        again = ingest(library, store)
-        assert (again.unchanged, again.ingested) == (5, 1)
+        again = ingest(library, store).report()
+        assert (again["unchanged"], again["ingested"]) == (5, 1)
         assert store.count("default") == (6, 6)
         assert paths(store, "rye")[0] == str(library / "bread.md")
+
+
+class Lost(Exception):
+    """The process ends here."""
+
+
+def add_all(ingestion: Ingestion, documents: Sequence[Path], done: list[Path]) -> None:
+    for document in documents:
+        ingestion.add(document)
+        done.append(document)
+
+
+@pytest.mark.parametrize("when", ["embedding", "counting", "storing", "stored"])
+def test_the_document_at_which_a_process_was_lost_counts_once(library: Path, tmp_path: Path, when: str) -> None:
+    kept = [Tally()]
+
+    class Fragile:
+        """An embedder and a store that end the process at the third document they get."""
+
+        name = EMBEDDER.name
+        left = 3
+
+        def __init__(self, store: VectorStore) -> None:
+            self.store = store
+            self.holds = store.holds
+
+        def lose(self, here: str) -> None:
+            if here == when:
+                self.left -= 1
+                if self.left == 0:
+                    raise Lost
+
+        def embed(self, texts: Sequence[str]) -> Matrix:
+            self.lose("embedding")
+            return EMBEDDER.embed(texts)
+
+        def keep(self, tally: Tally) -> None:
+            self.lose("counting")
+            kept.append(tally)
+
+        def put(self, collection: str, entry: Entry) -> None:
+            self.lose("storing")
+            self.store.put(collection, entry)
+            self.lose("stored")
+
+    documents = find_documents(["."], [library])
+    with open_store(tmp_path / "store.db", EMBEDDER.name) as store:
+        fragile: Any = Fragile(store)
+        ingestion = Ingestion("default", fragile, fragile, MAX_BYTES, kept[-1], fragile.keep)
+        done: list[Path] = []
+        with pytest.raises(Lost):
+            add_all(ingestion, documents, done)
+        again = Ingestion("default", store, EMBEDDER, MAX_BYTES, kept[-1], kept.append)
+        add_all(again, documents[len(done) :], done)
+        report, whole = again.report(), ingest(library, store).report()
+        assert (report["documents"], report["ingested"], report["unchanged"], report["chunks"]) == (14, 6, 0, 6)
+        assert report["failures"] == whole["failures"]
+        assert whole["unchanged"] == 6

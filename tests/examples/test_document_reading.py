@@ -143,12 +143,13 @@ def test_a_path_that_leads_out_is_refused(root: Path, path: str) -> None:
         find_documents([path], [root])
 
 
-def test_below_a_folder_links_out_of_it_and_special_files_are_passed_over(root: Path) -> None:
+def test_below_a_folder_links_out_of_it_special_files_and_names_that_are_no_text_are_passed_over(root: Path) -> None:
     (root.parent / "outside.txt").write_text(TEA)
     (root / "inside.txt").write_text(TEA)
     (root / "link.txt").symlink_to(root.parent / "outside.txt")
     (root / "folder").symlink_to(root.parent)
     os.mkfifo(root / "pipe.txt")
+    (root / os.fsdecode(b"no-text-\xff.txt")).write_text(TEA)
     assert find_documents(["."], [root]) == [root / "inside.txt"]
 
 

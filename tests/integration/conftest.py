@@ -101,6 +101,8 @@ def running_worker(
     with _environment(environ), _on_path():
         # Imported once: a second import would register every task again.
         module = importlib.import_module(name)
+    # The tests of other files may have closed what this process sends jobs with.
+    module.app._pool = module.app.amqp._producer_pool = None
     log = folder / f"worker-{pool}.log"
     with celery_worker(name, log, {**os.environ, **environ}, "-P", pool, *options) as (process, log):
         worker = Worker(module, process, log, pool)

@@ -17,7 +17,7 @@ from tests.helpers import wait_until
 from .conftest import Worker, running_worker, stop
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
+@pytest.fixture(scope="module", params=["prefork", "threads", "solo", "asyncio"])
 def worker(request: pytest.FixtureRequest, server_url: str, folder: Path) -> Iterator[Worker]:
     environ = {"TEST_BROKER_URL": server_url, "TEST_BACKEND_URL": server_url}
     with running_worker("events_app", folder, environ, request.param, "-c", "2") as running:

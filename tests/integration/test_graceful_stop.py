@@ -17,7 +17,7 @@ from tests.helpers import wait_until
 from .conftest import Fleet, Worker
 from .fleet import SLACK_SECONDS, SOFT_SECONDS, begin, lines, stop_and_wait
 
-POOLS = ["prefork", "threads", "solo"]
+POOLS = ["prefork", "threads", "solo", "asyncio"]
 
 
 def assert_returned(worker: Worker, job: Job) -> None:

@@ -31,6 +31,12 @@ class Model:
     #: Of the message that the job goes on with.
     generation: int = 0
     result: bytes | None = None
+    #: What the newest attempt gave out, and in how many entries.
+    output: str = ""
+    said: int = 0
+    #: What its attempts have kept, and how often the task had been replaced by then.
+    kept: frozenset[str] = frozenset()
+    kept_by: int = 0
     #: Every status the job had, in order.
     path: tuple[JobStatus, ...] = field(default=())
 
@@ -60,14 +66,24 @@ class Model:
         if free.status is JobStatus.RUNNING:
             # A redelivery: the older attempt has lost the job, though nobody said so.
             free = free.enter(JobStatus.QUEUED).lose()
-        known = {"claim": token, "progress": None, "scheduled": False, "started": True}
+        known = {"claim": token, "progress": None, "scheduled": False, "started": True, "output": "", "said": 0}
         return free.enter(JobStatus.RUNNING, attempt=self.attempt + 1, **known)
+
+    def say(self, before: int, entries: Sequence[str]) -> Model:
+        """What is here already is skipped."""
+        new = entries[max(0, self.said - before) :]
+        return replace(self, output=self.output + "".join(new), said=max(self.said, before + len(entries)))
 
     def lose(self) -> Model:
         return replace(self, losses=self.losses + 1, error=(ErrorCode.WORKER_LOST, self.attempt))
 
     def revoke(self) -> Model:
         return self.enter(JobStatus.REVOKED, scheduled=False, error=(ErrorCode.CANCELLED, self.attempt))
+
+    def drop_others(self, generation: int) -> Model:
+        """Without what another task kept that was replaced."""
+        replaced = generation // 1_000_000
+        return self if replaced == self.kept_by else replace(self, kept=frozenset(), kept_by=replaced)
 
     def run_anew(self) -> Model:
         old = self.fence_off()
@@ -77,10 +93,10 @@ class Model:
         return replace(self, rev=self.rev + 1)
 
 
-def replay(events: Sequence[JobEvent]) -> tuple[tuple[JobStatus, ...], int, float | None]:
-    """The statuses, the attempt and the progress of a job, from its events alone."""
+def replay(events: Sequence[JobEvent]) -> tuple[tuple[JobStatus, ...], int, float | None, str]:
+    """The statuses, the attempt, the progress and the output of a job, from its events alone."""
     path: list[JobStatus] = []
-    attempt, progress = 0, None
+    attempt, progress, output = 0, None, ""
     for event in events:
         if event.type is EventType.PROGRESS:
             progress = event.data["progress"]
@@ -88,7 +104,8 @@ def replay(events: Sequence[JobEvent]) -> tuple[tuple[JobStatus, ...], int, floa
         if event.type is EventType.ATTEMPT and path[-1] is JobStatus.RUNNING:
             path.append(JobStatus.QUEUED)
         if event.type is EventType.ATTEMPT or event.data["attempt"] != attempt:
-            attempt, progress = event.data["attempt"], None
+            attempt, progress, output = event.data["attempt"], None, ""
+        output += event.data.get("text", "")
         if "status" in event.data and event.data["status"] not in path[-1:]:
             path.append(JobStatus(event.data["status"]))
-    return tuple(path), attempt, progress
+    return tuple(path), attempt, progress, output

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aijobs import JobStatus, Progress
+from aijobs import ErrorCode, JobStatus, Progress
+from aijobs.job import JobError
 from aijobs.store.base import JobStore, Operation
-from aijobs.store.values import Change, Claim, ProgressWrite
+from aijobs.store.values import Change, Claim, Failure, ProgressWrite, Return
 from tests.helpers import Run, claim, new_job
 
 from .story import BROKEN, HALF, WRITES, Story
@@ -165,6 +166,69 @@ def test_a_retry_waits_with_its_reason_and_runs_again(story: Story) -> None:
     assert (running.scheduled_at, running.run_seconds, running.queue_seconds) == (None, None, waiting.queue_seconds)
     story.write("succeed", "second")
     assert (story.job().error, story.job().traceback, story.job().attempt) == (None, None, 2)
+
+
+def test_a_wait_for_a_provider_takes_no_attempt(story: Story) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=20)
+    story.write("start")
+    busy = Failure(ErrorCode.RATE_LIMITED, "The provider asked to wait 20 s.")
+    change = story.run(story.store.requeue(story.claim(), busy, due, progress=HALF, why=Return.WAITED))
+    assert change == Change(True, JobStatus.QUEUED, 0, False)
+    waiting = story.job()
+    assert (waiting.attempt, waiting.max_attempts, waiting.scheduled_at) == (0, 3, due)
+    assert waiting.error == JobError(ErrorCode.RATE_LIMITED, busy.message, retryable=True, attempt=1)
+    told = story.events()[-1].data
+    assert (told["status"], told["attempt"], told["error_code"]) == ("queued", 0, "rate_limited")
+
+    # The message that waited is of its own, and the one that came before it counts no more.
+    assert not story.run(story.store.start(story.claim("late"))).accepted
+    again = story.run(story.store.start(story.claim("second", waits=1)))
+    assert again == Change(True, JobStatus.RUNNING, 1, False)
+    assert story.events()[-2].type == "job.attempt"
+
+
+def test_a_message_that_waited_may_come_while_its_sender_still_runs(story: Story) -> None:
+    story.write("start")
+    assert story.run(story.store.start(story.claim("second", waits=1))).accepted
+    assert story.job().lost_deliveries == 0
+    assert not story.run(story.store.requeue(story.claim(), None, why=Return.WAITED)).accepted
+
+
+def test_a_job_that_is_to_be_cancelled_does_not_wait(story: Story) -> None:
+    story.write("start")
+    story.write("cancel")
+    story.run(story.store.requeue(story.claim(), None, why=Return.WAITED))
+    assert (story.job().status, story.job().attempt) == ("revoked", 1)
+
+
+def test_waits_and_retries_count_together(story: Story) -> None:
+    for sent_again, (why, token) in enumerate([(Return.WAITED, "a"), (Return.RETRY, "b"), (Return.WAITED, "c")]):
+        waits = (sent_again + 1) // 2
+        who = story.claim(token, waits=waits, retries=sent_again - waits)
+        assert story.run(story.store.start(who)).accepted
+        assert story.run(story.store.requeue(who, BROKEN, why=why)).accepted
+    assert story.job().attempt == 1
+    assert story.run(story.store.start(story.claim("d", waits=2, retries=1))) == Change(
+        True, JobStatus.RUNNING, 2, False
+    )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_error_may_know_better_than_its_code(story: Story, known: bool) -> None:
+    story.write("start")
+    failure = Failure(ErrorCode.EXCEPTION, "AuthenticationError: no such key", retryable=known)
+    story.run(story.store.requeue(story.claim(), failure))
+    assert story.job().error == JobError(failure.code, failure.message, known, attempt=1)
+    story.run(story.store.start(story.claim("second", retries=1)))
+    story.run(story.store.finish(story.claim("second"), JobStatus.FAILED, failure=failure))
+    assert story.job().error == JobError(failure.code, failure.message, known, attempt=2)
+
+    story.run(story.store.create(story.new, reopen=True))
+    (before,) = story.job().history
+    assert before.error == JobError(failure.code, failure.message, known, attempt=2)
+    story.write("start", "third")
+    story.write("fail", "third")
+    assert story.job().error == JobError(ErrorCode.EXCEPTION, BROKEN.message, retryable=True, attempt=1)
 
 
 def test_a_retry_in_the_far_future_keeps_its_record_until_then(story: Story) -> None:

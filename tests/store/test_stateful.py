@@ -24,11 +24,21 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aijobs import ErrorCode, Job, JobStatus
+from aijobs import ErrorCode, EventType, Job, JobStatus
 from aijobs.job import FINISHED, TRANSITIONS
 from aijobs.store.base import Operation
 from aijobs.store.redis import RedisStore
-from aijobs.store.values import Change, Claim, Creation, Failure, NewJob, ProgressWrite, Return
+from aijobs.store.values import (
+    Change,
+    Claim,
+    Creation,
+    Failure,
+    NewJob,
+    OutputEntry,
+    OutputWrite,
+    ProgressWrite,
+    Return,
+)
 
 from .model import Model, replay
 
@@ -44,7 +54,13 @@ EFFORT = settings(
 WRITERS = st.sampled_from(["current", "current", "new", "late", "bystander"])
 FRACTIONS = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 1.0]))
 FAILURES = st.one_of(st.none(), st.sampled_from([Failure(code, f"because of {code}") for code in ErrorCode]))
+ENTRIES = st.lists(st.sampled_from(["a", "bb", "x" * 3_000]), max_size=4)
 DUE = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def output_of(before: int, entries: list[str]) -> OutputWrite:
+    """What an attempt writes that gives out these texts."""
+    return OutputWrite(before, [OutputEntry(EventType.OUTPUT, b'{"text":"%s"}' % text.encode()) for text in entries])
 
 
 class OneJob(RuleBasedStateMachine):
@@ -95,7 +111,8 @@ class OneJob(RuleBasedStateMachine):
             if generation > before.generation and not before.cancel_requested:
                 # It was sent by the attempt that ran, so nothing was lost.
                 after = replace(after, losses=losses, error=error)
-            after = (after if after.finished else replace(after, generation=generation)).commit()
+            known = replace(after, generation=generation).drop_others(generation)
+            after = (after if after.finished else known).commit()
         accepted = again or (after.status is JobStatus.RUNNING and not refused)
         self.tell(self.store.start(who), accepted=accepted, after=after)
 
@@ -116,6 +133,35 @@ class OneJob(RuleBasedStateMachine):
             after=after.commit() if changed else self.model,
         )
 
+    @rule(writer=WRITERS, name=st.sampled_from(["a", "b", "c", "much"]))
+    def keep(self, writer: str, name: str) -> None:
+        who = self.claim(writer, self.model.generation)
+        before = self.model.adopt()
+        accepted = before.lets(who.token)
+        after = self.model
+        if accepted:
+            after = before.open_attempt(who.token) if before.status is JobStatus.QUEUED and who.token else before
+            after = (after if after is self.model else after.commit()).drop_others(self.model.generation)
+            after = replace(after, kept=after.kept | {name} - {"much"})
+        answer = self.store.run(self.store.keep(who, name, "1" * (100 if name == "much" else 1), 50))
+        assert answer.change == Change(accepted, after.status, after.attempt, after.cancel_requested)
+        assert answer.size == (2 * len(after.kept) + 104 * (name == "much") if accepted else 0)
+        self.model = after
+
+    @rule(writer=WRITERS, entries=ENTRIES, earlier=st.integers(0, 3))
+    def give_out(self, writer: str, entries: list[str], earlier: int) -> None:
+        who = self.claim(writer)
+        before = self.model.adopt()
+        after = before.open_attempt(who.token) if before.status is JobStatus.QUEUED and who.token else before
+        accepted = before.lets(who.token)
+        write = output_of(max(0, after.said - earlier), entries)
+        spoken = after.say(write.before, entries) if accepted else after
+        if accepted and after != self.model:
+            # What was given out is no change of the record; the attempt that it opens is.
+            spoken = spoken.commit()
+        told = spoken if accepted else self.model
+        self.tell(self.store.report(who, None, None, write), accepted=accepted, after=told)
+
     @rule(writer=WRITERS, failure=FAILURES, delayed=st.booleans(), fraction=FRACTIONS, why=st.sampled_from(Return))
     def requeue(self, writer: str, failure: Failure | None, delayed: bool, fraction: float | None, why: Return) -> None:
         who = self.claim(writer)
@@ -128,7 +174,7 @@ class OneJob(RuleBasedStateMachine):
             after = before if before.status is JobStatus.RUNNING else before.open_attempt(who.token)
             after = replace(after.fence_off(), progress=fraction)
             after = after.revoke() if after.cancel_requested else after.enter(JobStatus.QUEUED, scheduled=delayed)
-            after = (after if after.finished else self.failed(self.sent_back(after, why), failure)).commit()
+            after = (after if after.finished else self.sent_back(after, why, failure)).commit()
         due = DUE if delayed else None
         last = ProgressWrite(fraction, "{}")
         self.tell(self.store.requeue(who, failure, due, progress=last, why=why), accepted=accepted, after=after)
@@ -143,6 +189,7 @@ class OneJob(RuleBasedStateMachine):
         if accepted:
             after = before.open_attempt(who.token) if success and before.status is JobStatus.QUEUED else before
             after = replace(after, error=None, progress=1 if success else fraction, result=b"42" if success else None)
+            after = replace(after, kept=frozenset() if success else after.kept)
             after = self.failed(after.enter(status, scheduled=False), failure).commit()
         operation = self.store.finish(
             who,
@@ -163,14 +210,13 @@ class OneJob(RuleBasedStateMachine):
             after = after.commit()
         self.tell(self.store.put_back(self.id), accepted=accepted, after=after)
 
-    def sent_back(self, model: Model, why: Return) -> Model:
-        if why is Return.LOST:
-            return model.lose()
-        if why is Return.RETRY:
-            return replace(model, generation=model.generation + 1)
+    def sent_back(self, model: Model, why: Return, failure: Failure | None) -> Model:
+        model = self.failed(model.lose() if why is Return.LOST else model, failure)
+        if why in (Return.RETRY, Return.WAITED):
+            model = replace(model, generation=model.generation + 1)
         if why is Return.REPLACED:
-            return replace(model, generation=(model.generation // 1_000_000 + 1) * 1_000_000)
-        return replace(model, attempt=model.attempt - (why is Return.RETURNED))
+            model = replace(model, generation=(model.generation // 1_000_000 + 1) * 1_000_000, kept=frozenset())
+        return replace(model, attempt=model.attempt - (why in (Return.RETURNED, Return.WAITED)))
 
     @rule()
     def cancel(self) -> None:
@@ -188,8 +234,11 @@ class OneJob(RuleBasedStateMachine):
         if not token and writer != "bystander":
             self.deliveries += 1
             token = f"delivery-{self.deliveries}"
-        replacements, retries = divmod(generation, 1_000_000)
-        return Claim(self.id, token, "embed", "celery", retries=retries, replacements=replacements)
+        replacements, sent_again = divmod(generation, 1_000_000)
+        waits = sent_again // 2
+        return Claim(
+            self.id, token, "embed", "celery", retries=sent_again - waits, replacements=replacements, waits=waits
+        )
 
     def failed(self, model: Model, failure: Failure | None) -> Model:
         return model if failure is None else replace(model, error=(failure.code, model.attempt))
@@ -207,7 +256,7 @@ class OneJob(RuleBasedStateMachine):
         """All that is kept of the job."""
         pipe: Any = self.client.pipeline()
         key = f"aijobs:job:{self.id}"
-        pipe.hgetall(key).xlen(f"{key}:events").zscore("aijobs:queue:celery", self.id)
+        pipe.hgetall(key).hgetall(f"{key}:kept").xlen(f"{key}:events").zscore("aijobs:queue:celery", self.id)
         for status in JobStatus:
             pipe.zscore(f"aijobs:jobs:{status}", self.id)
         return tuple(pipe.execute())
@@ -223,6 +272,7 @@ class OneJob(RuleBasedStateMachine):
         assert job.lost_deliveries == model.losses
         assert (job.error and (job.error.code, job.error.attempt)) == model.error
         assert self.store.run(self.store.get_result(self.id)) == model.result
+        assert self.store.run(self.store.kept(self.id)).keys() == model.kept
         assert job.scheduled_at == (DUE if model.scheduled else None)
         assert (job.cancel_requested_at is not None) == model.cancel_requested
         self.the_times_fit(job)
@@ -237,7 +287,7 @@ class OneJob(RuleBasedStateMachine):
     def the_indexes_list_it_once(self) -> None:
         if self.model.status is None:
             return
-        scores = self.everything()[2:]
+        scores = self.everything()[3:]
         expected = [self.model.status is JobStatus.QUEUED, *(self.model.status is status for status in JobStatus)]
         assert [score is not None for score in scores] == expected
 
@@ -246,6 +296,7 @@ class OneJob(RuleBasedStateMachine):
         if self.model.status is not None:
             assert self.client.ttl(f"aijobs:job:{self.id}") > 0
             assert self.client.ttl(f"aijobs:job:{self.id}:events") > 0
+            assert (self.client.ttl(f"aijobs:job:{self.id}:kept") > 0) == bool(self.model.kept)
 
     @invariant()
     def the_path_is_in_the_table(self) -> None:
@@ -259,8 +310,11 @@ class OneJob(RuleBasedStateMachine):
     def the_events_tell_the_same_story(self) -> None:
         events = self.store.run(self.store.events(self.id, limit=1_000))
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
-        path, attempt, progress = replay(events)
+        path, attempt, progress, output = replay(events)
         assert (path, attempt) == (self.model.path, self.model.attempt)
+        found = self.store.run(self.store.output(self.id))
+        assert (found[1].text if found and found[1] else "") == self.model.output
+        assert self.model.status is not JobStatus.RUNNING or output == self.model.output
         # An attempt's last progress comes with its end, and is read from the record.
         assert self.model.status is not JobStatus.RUNNING or progress == self.model.progress
 

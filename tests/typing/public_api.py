@@ -5,7 +5,7 @@ An error that has to be there is silenced by its code: mypy complains when it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, assert_type
 
@@ -48,11 +48,50 @@ def presets() -> None:
 
 class Embed(ProgressTask):
     def run(self, texts: list[str]) -> int:
-        assert_type(self.track(texts, unit="texts"), Iterator[str])
+        tracked: Iterator[str] = self.track(texts, unit="texts")
+        assert_type(list(tracked), list[str])
         with self.step("embed"):
             self.progress(1, 2, message="half")
         self.progress("half")  # type: ignore[arg-type]
         return len(texts)
+
+
+def read(path: str) -> list[str]:
+    return [path]
+
+
+async def translate(text: str) -> str:
+    return text
+
+
+class GoOn(ProgressTask):
+    def run(self) -> int:
+        assert_type(self.resume(), Any)
+        assert_type(self.resume(0), int)
+        self.checkpoint({"page": 1})
+        assert_type(self.run_step("read", read, path="a"), list[str])
+        self.run_step("read", read, 1)  # type: ignore[arg-type]
+        self.run_step("read", read)  # type: ignore[call-arg]
+        return self.run_step("count", lambda: 3)
+
+    async def more(self) -> None:
+        assert_type(await self.run_step("translate", translate, "a"), str)
+        assert_type([text async for text in self.track(["a"], resume=True)], list[str])
+
+
+class Write(ProgressTask):
+    def run(self, words: list[str], pages: list[int]) -> str:
+        self.emit("a word")
+        self.emit({"page": 1})
+        self.log("begins", "warning", pages=len(pages))
+        self.log(message="begins")  # type: ignore[call-arg]
+        assert_type(self.stream(pages), str | list[int])
+        return self.stream(words)
+
+
+async def streaming(write: Write, words: AsyncIterator[str | None], pages: AsyncIterator[int]) -> None:
+    assert_type(await write.stream(words), str)
+    assert_type(await write.stream(pages), str | list[int])
 
 
 def submitting(embed: Embed) -> None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 from celery import Celery
 
-from aijobs import ConfigurationError, ProgressTask, setup
+from aijobs import ProgressTask, setup
 from aijobs.worker.defaults import weakened_promises
 
 
 def work() -> None:
     """What the tasks do."""
-
-
-async def work_later() -> None:
-    """What no pool can run."""
 
 
 def test_a_task_that_was_bound_before_is_named() -> None:
@@ -33,10 +28,3 @@ def test_an_app_set_up_at_once_has_nothing_to_tell() -> None:
     app.task(name="plain", shared=False)(work)
     app.finalize()
     assert weakened_promises(app) == []
-
-
-def test_a_coroutine_function_is_refused_where_it_is_declared() -> None:
-    app = Celery("async", broker="redis://", set_as_current=False)
-    app.task(name="reporting", base=ProgressTask, shared=False)(work_later)
-    with pytest.raises(ConfigurationError, match="'reporting' is an `async def`"):
-        app.finalize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from typing_extensions import override
 
 from aijobs.errors import StoreUnavailable
 from aijobs.http import channel
-from aijobs.http.channel import Channel, Channels, Subject
-from aijobs.http.feed import CHUNK_BYTES, Feed
+from aijobs.http.channel import Channel, Channels
+from aijobs.http.feed import Feed
+from aijobs.http.sse import CHUNK_BYTES, EventStream, StreamLimits
+from aijobs.http.subject import Snapshot, Subject
 from aijobs.store.base import Wait
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +47,7 @@ class Diary(Subject[Cover, Line]):
     #: What reading raises.
     trouble: Exception | None = None
     reads: int = 0
+    snapshots: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def write(self, *texts: str, ends: bool = False) -> None:
@@ -89,8 +93,15 @@ class Diary(Subject[Cover, Line]):
         return f"{event.seq} {event.text}\n".encode()
 
     @override
-    def snapshot(self, record: Cover, seq: int, view: Any, *, gap: bool = False) -> bytes:
-        return f"{seq} {'gap' if gap else 'cover'} for {view}\n".encode()
+    async def snapshot(self) -> Snapshot[Cover] | None:
+        self.snapshots += 1
+        cover = self.cover
+        await asyncio.sleep(0)
+        return None if cover is None else Snapshot(self, cover)
+
+    @override
+    def begin(self, snapshot: Snapshot[Cover], view: Any, *, gap: bool) -> bytes:
+        return f"{snapshot.seq} {'gap' if gap else 'cover'} for {view}\n".encode()
 
     @override
     def end(self, record: Cover, view: Any) -> bytes:
@@ -138,6 +149,52 @@ async def test_what_is_kept_is_bounded(diary: Diary) -> None:
         await reader.news()
     assert reader.after(newest) is None, "it does not fit at all"
     await reader.aclose()
+
+
+async def test_who_comes_at_the_same_time_shares_a_snapshot(channels: Channels, diary: Diary) -> None:
+    diary.write("a")
+    clients = [asyncio.create_task(follow(channels, diary, None)) for _ in range(20)]
+    await asyncio.sleep(0)
+    # Who comes now knows of an event that the snapshot which is being read does not show.
+    diary.write("b")
+    clients += [asyncio.create_task(follow(channels, diary, None)) for _ in range(20)]
+    while diary.snapshots < 2:
+        await asyncio.sleep(0)
+    diary.write("end", ends=True)
+    texts = await asyncio.gather(*clients)
+    # The second snapshot shows the second event.
+    assert set(texts[:20]) == {"1 cover for ann\n2 b\n3 end for ann\n"}
+    assert set(texts[20:]) == {"2 cover for ann\n3 end for ann\n"}
+    assert diary.snapshots == 2
+    assert await follow(channels, diary, None) == "2 cover for ann\n3 end for ann\n"
+
+
+async def test_what_was_sent_is_not_kept(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    long = b"x" * (CHUNK_BYTES + 1)
+    monkeypatch.setattr(diary, "begin", lambda *_, **__: long)
+    nobody_has_it = sys.getrefcount(long)
+
+    async def send(message: Any) -> None:
+        sent.append(len(message.get("body", b"")))
+
+    async def receive() -> Any:
+        await asyncio.sleep(3_600)
+
+    feed = Feed(Channels(3_600), diary, Cover(0), "ann", None)
+    response = asyncio.create_task(EventStream(feed.encoded, StreamLimits())({"type": "http"}, receive, send))
+    while sent[-1:] != [1]:
+        await asyncio.sleep(0)
+    # Until the stream waits for news.
+    await asyncio.sleep(0.01)
+    assert sys.getrefcount(long) == nobody_has_it
+    response.cancel()
+    await asyncio.wait({response})
+
+
+async def test_a_subject_that_is_gone_by_now_has_no_stream(channels: Channels, diary: Diary) -> None:
+    cover, diary.cover = diary.cover, None
+    assert await follow(channels, diary, None, cover=cover) == ""
 
 
 async def test_a_late_client_reads_by_itself_what_is_not_kept(channels: Channels, diary: Diary) -> None:

@@ -98,6 +98,7 @@ class TestShow:
         status, out, _ = shell.run("show", job_id)
         assert status == 0
         assert f"Error         exception: {SAFE}\n" in out
+        assert "Run it again  may end better\n" in out
         assert (
             '\nArguments\n  {\n    "args": [\n      "a.pdf"\n    ],\n    "kwargs": {\n      "n": 1\n    }\n  }\n' in out
         )
@@ -105,6 +106,10 @@ class TestShow:
         assert "Owner         ann\n" in out
         assert 'Metadata      {"order": "12"}\n' in out
         assert "Earlier runs" not in out
+
+    def test_what_a_replay_does_not_help(self, shell: Shell) -> None:
+        _, out, _ = shell.run("show", shell.bury(ErrorCode.POISON))
+        assert "Run it again  ends the same way\n" in out
 
     def test_earlier_runs(self, shell: Shell) -> None:
         job_id = shell.bury()

@@ -9,6 +9,7 @@ import pytest
 
 from aijobs import Settings
 from aijobs.compose import DeploymentSpec, document, envfile
+from aijobs.compose.apps import PROCESS_MEMORY
 from aijobs.compose.inspection import Facts, Queue
 from aijobs.compose.manifests import pod
 from aijobs.compose.model import Service
@@ -54,6 +55,16 @@ def test_classes_of_workers_as_the_spec_has_them() -> None:
     gpu = service(plan, "worker-gpu")
     assert (gpu.replicas, gpu.concurrency, gpu.memory) == (1, 1, 8192)
     assert service(plan, "worker").replicas == 5
+
+
+def test_pools_of_workers() -> None:
+    queues = {"worker": {"queues": ["celery"], "pool": "asyncio"}, "gpu": {"pool": "threads", "concurrency": 8}}
+    plan = planned(FAST, GPU, queues=queues)
+    many, threads = service(plan, "worker"), service(plan, "worker-gpu")
+    assert {"--pool=asyncio", "--concurrency=100"} < set(many.command)
+    assert {"--pool=threads", "--concurrency=8"} < set(threads.command)
+    assert many.memory == threads.memory == 2 * PROCESS_MEMORY
+    assert not any(word.startswith("--pool") for one in planned(FAST).workers for word in one.command)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def test_options_in_celerys_words() -> None:
         "soft_time_limit": None,
         "time_limit": None,
         "default_retry_delay": 2,
+        "retry_transient": False,
+        "obey_providers": True,
+        "patience": 3_600,
         "autoretry_for": (OSError,),
         "retry_backoff": 2,
         "retry_backoff_max": 60,
@@ -72,7 +75,23 @@ def test_what_is_not_asked_for_is_left_to_the_app() -> None:
         "soft_time_limit",
         "time_limit",
         "default_retry_delay",
+        "retry_transient",
+        "obey_providers",
+        "patience",
     }
+
+
+@each_preset
+def test_a_named_preset_retries_what_client_libraries_call_a_lost_connection(preset: Preset) -> None:
+    options = preset.options()
+    assert (options["retry_transient"], options["obey_providers"]) == (True, True)
+    assert options["patience"] >= 10 * preset.backoff_max
+
+
+def test_transient_errors_alone_are_backed_off_from_too() -> None:
+    options = Preset(retry_transient=True, backoff=7).options()
+    assert options["retry_backoff"] == 7
+    assert "autoretry_for" not in options
 
 
 def test_no_backoff_retries_at_once() -> None:
@@ -104,6 +123,9 @@ def test_but_names_what_can_be_changed() -> None:
         ({"max_retries": 1.5}, r"max_retries must be a whole number from 0 up, not 1\.5"),
         ({"backoff": None}, "backoff must be a whole number from 0 up, not None"),
         ({"backoff": 0.5}, r"backoff must be a whole number from 0 up, not 0\.5"),
+        ({"patience": -1}, "patience must be a number of seconds from 0 up, not -1"),
+        ({"patience": math.nan}, "patience must be a number of seconds from 0 up, not nan"),
+        ({"patience": None}, "patience must be a number of seconds from 0 up, not None"),
         ({"backoff_max": -1}, "backoff_max must be a whole number from 0 up, not -1"),
         ({"retry_for": (OSError, "ValueError")}, "retry_for takes exception classes, not 'ValueError'"),
         ({"retry_for": (int,)}, "retry_for takes exception classes, not <class 'int'>"),

@@ -19,9 +19,11 @@ from aijobs.settings import Settings
 from aijobs.store import JobStore
 from aijobs.store.redis import RedisStore
 from aijobs.store.values import Claim, NewJob, Return
+from aijobs.worker.attempt import Attempt
 from aijobs.worker.attempts import WorkerAttempt, attempt_of_helper, close_attempt, enter_job, open_attempt
 from aijobs.worker.exceptions import LeaseLost
 from aijobs.worker.progress import Reporter
+from aijobs.worker.writes import LastWords
 from tests.helpers import claim, new_job, wait_until
 
 #: Seconds; so long that nothing but the first report is written by itself.
@@ -37,7 +39,8 @@ class Running:
         store.run(store.start(claim(self.new)))
 
     def reporter(self, interval: float, token: str = "first") -> Reporter:
-        return open_attempt(self.store, claim(self.new, token), interval).reporter
+        settings = Settings().model_copy(update={"progress_interval_seconds": interval})
+        return open_attempt(self.store, claim(self.new, token), settings).reporter
 
     def job(self) -> Job:
         job = self.store.run(self.store.get(self.new.id))
@@ -98,7 +101,7 @@ def test_closing_gives_the_last_report_for_the_jobs_end(running: Running) -> Non
     reporter = running.reporter(NEVER)
     reporter.report(part(1))
     reporter.report(part(90))
-    last = close_attempt("first")
+    last = close_attempt("first").progress
     assert last is not None
     assert last.fraction == 0.9
     running.store.run(running.store.finish(claim(running.new), JobStatus.FAILED, progress=last))
@@ -116,8 +119,8 @@ def test_nothing_is_written_after_closing(running: Running) -> None:
 
 def test_without_a_report_there_is_no_last_one(running: Running) -> None:
     running.reporter(NEVER)
-    assert close_attempt("first") is None
-    assert close_attempt("unknown") is None
+    assert close_attempt("first") == LastWords()
+    assert close_attempt("unknown") == LastWords()
 
 
 def test_an_attempt_has_one_reporter(running: Running) -> None:
@@ -235,24 +238,24 @@ class TestOutage:
             reporter.report(part(number / 20))
         os.kill(self.pid, signal.SIGCONT)
         wait_until(lambda: running.job().progress == pytest.approx(0.4995), "the last report")
-        assert f"Progress of job {running.new.id} waits: The job store at" in caplog.text
+        assert f"Progress and output of job {running.new.id} wait: The job store at" in caplog.text
 
     def test_closing_during_an_outage_gives_the_last_report(self, running: Running) -> None:
         reporter = running.reporter(0.0)
         os.kill(self.pid, signal.SIGSTOP)
         reporter.report(part(30))
-        last = close_attempt("first")
+        last = close_attempt("first").progress
         assert last is not None
         assert last.fraction == 0.3
 
 
 class TestHelperThreads:
     def found_in_thread(self, run: Callable[[Callable[[], None]], Any] = lambda look: look()) -> Reporter | None:
-        found: list[WorkerAttempt | None] = []
+        found: list[Attempt | None] = []
         thread = threading.Thread(target=run, args=(lambda: found.append(attempt_of_helper()),))
         thread.start()
         thread.join()
-        return found[0].reporter if found[0] else None
+        return found[0].reporter if isinstance(found[0], WorkerAttempt) else None
 
     def test_a_thread_with_a_copy_of_the_context_finds_the_reporter(self, running: Running) -> None:
         mine, _ = running.reporter(NEVER), running.reporter(NEVER, "second")

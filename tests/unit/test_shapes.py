@@ -45,6 +45,13 @@ def test_known_shapes(meta: dict[str, Any], fraction: float | None, detail: dict
     assert read(meta) == (fraction, detail)
 
 
+def test_texts_are_cut_where_an_event_would_become_too_long() -> None:
+    assert read({"step": "s" * 1_000_000, "message": "m" * 1_000_000}) == (
+        None,
+        {"step": "s" * 2_000, "message": "m" * 2_000},
+    )
+
+
 @pytest.mark.parametrize(
     ("meta", "fraction"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -65,6 +66,8 @@ class TestOutsideAWorker:
     def test_totals_that_mean_nothing_are_refused(self, task: Any, total: float) -> None:
         with pytest.raises(ValueError, match="takes numbers from 0 up"):
             task.progress(1, total)
+        with pytest.raises(ValueError, match="track\\(\\) takes a total from 0 up, not"):
+            list(task.track("ab", total))
 
 
 class TestInsideAWorker:
@@ -83,7 +86,7 @@ class TestInsideAWorker:
     def job(self, task: Any, new: NewJob) -> Job:
         store = runtime_of(task.app).store
         # The last word is written with the job's end.
-        store.run(store.report(claim(new, "token"), close_attempt("token")))
+        store.run(store.report(claim(new, "token"), close_attempt("token").progress))
         job = store.run(store.get(new.id))
         assert job is not None
         return job
@@ -95,6 +98,14 @@ class TestInsideAWorker:
         assert job.progress == 0.5
         assert job.progress_detail is not None
         assert (job.progress_detail.total, job.progress_detail.message) == (4, "first")
+
+    def test_decimals_count_as_numbers(self, task: Any, new: NewJob) -> None:
+        task.progress(Decimal(1), Decimal(4))
+        task.progress(Decimal(2), Decimal(4))
+        job = self.job(task, new)
+        assert job.progress == 0.5
+        assert job.progress_detail is not None
+        assert (job.progress_detail.current, job.progress_detail.total) == (2, 4)
 
     @pytest.mark.parametrize(("items", "total"), [([1, 2, 3], 3), (iter([1, 2, 3]), 3), ((n for n in "abc"), None)])
     def test_tracking_counts_what_is_done(self, task: Any, new: NewJob, items: Any, total: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -172,6 +173,27 @@ def lease_of(pool: Any, prefix: str) -> Lease:
     return lease
 
 
+@contextlib.contextmanager
+def settling_together() -> Iterator[None]:
+    """What this thread acknowledges in the `with` block is told to the broker at its end, all of it in one step."""
+    channels: set[Any] = set()
+    _here.channels = channels
+    try:
+        yield
+    finally:
+        _here.channels = None
+        for channel in channels:
+            settle_soon(channel)
+
+
+def settle_soon(channel: Any) -> None:
+    """Tells the broker what there is to tell, unless it will hear of it soon anyway."""
+    if _here.channels is not None:
+        _here.channels.add(channel)
+    elif not channel.fetches_next:
+        channel.lease.settle()
+
+
 def consumed() -> tuple[Lease, Any] | None:
     """A lease under which this process consumes queues, and the channel with which it does."""
     for lease in list(_leases.values()):
@@ -223,6 +245,12 @@ def fresh_tags(count: int) -> Iterator[str]:
     return map(str, itertools.islice(_tags, count))
 
 
+class _Here(threading.local):
+    #: Where a thread has acknowledged something, while that waits for its company.
+    channels: set[Any] | None = None
+
+
+_here = _Here()
 _leases: dict[Any, Lease] = {}
 _tags = itertools.count(1)
 

@@ -9,6 +9,7 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 
 from aijobs.broker.held import BACK, FRONT, lost_deliveries
+from aijobs.broker.leases import settle_soon
 
 
 class QoS(stock.QoS):
@@ -56,5 +57,4 @@ class QoS(stock.QoS):
 
     def _settle(self) -> None:
         # Looked at after the buffer is filled: a fetch that begins meanwhile, in another thread, takes it along.
-        if not self.channel.fetches_next:
-            self.channel.lease.settle()
+        settle_soon(self.channel)

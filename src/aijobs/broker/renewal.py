@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Protocol
 
 from redis.exceptions import RedisError
@@ -98,9 +98,9 @@ class Renewal(threading.Thread):
 class _OneConnection(Line):
     """A line that does not connect again by itself, so that a server which was away is noticed."""
 
-    def call(self, *words: Any) -> Any:
+    def _converse(self, exchange: Callable[[Any, Sequence[Any]], Any], what: Sequence[Any]) -> Any:
         connection = self._idle.pop() if self._idle else self._connect()
-        return self._exchange(connection, words)
+        return self._keep(connection, exchange, what)
 
 
 class Continuity:

@@ -62,6 +62,7 @@ def _facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "Task", job.task
     yield "Status", job.status
     yield "Error", _explained(job.error)
+    yield "Run it again", _outlook(job.error)
     yield "Attempts", attempts(job)
     yield "Workers lost", job.lost_deliveries or None
     yield "Submitted", moment(job.created_at)
@@ -84,6 +85,12 @@ def _explained(error: JobError | None) -> str | None:
 
 def _optional(when: datetime | None) -> str | None:
     return None if when is None else moment(when)
+
+
+def _outlook(error: JobError | None) -> str | None:
+    if error is None:
+        return None
+    return "may end better" if error.retryable else "ends the same way"
 
 
 def _runs(job: Job) -> Iterator[str]:

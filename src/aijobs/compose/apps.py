@@ -25,6 +25,8 @@ UNBOUNDED_GRACE_SECONDS = 3_600
 
 #: Memory of a process of the app, mebibytes.
 PROCESS_MEMORY = 512
+#: Jobs at a time in a worker with the asyncio pool.
+ASYNCIO_CONCURRENCY = 100
 #: Processes and threads of a container. Libraries for numbers start a thread for each core in each process.
 MOST_THREADS = 1024
 #: How often the scheduler looks; another takes its lock over after five times that, seconds.
@@ -94,7 +96,7 @@ def api(spec: DeploymentSpec, facts: Facts, needs: tuple[str, ...]) -> Service:
 
 def worker(spec: DeploymentSpec, facts: Facts, name: str, kind: WorkerClass, needs: tuple[str, ...]) -> Service:
     """Workers of one class; `name` is that of the service."""
-    concurrency = kind.concurrency or _usual(spec, "concurrency", kind)
+    concurrency = _concurrency(spec, kind)
     return Service(
         name,
         f"Runs the jobs of {_counted(kind.queues)}.",
@@ -103,10 +105,11 @@ def worker(spec: DeploymentSpec, facts: Facts, name: str, kind: WorkerClass, nee
         command=(
             *("celery", "-A", spec.app, "worker"),
             "--loglevel=INFO",
+            *([] if kind.pool == "prefork" else [f"--pool={kind.pool}"]),
             f"--concurrency={concurrency}",
             f"--queues={','.join(kind.queues)}",
         ),
-        memory=_mebibytes(kind.memory) or PROCESS_MEMORY * (concurrency + 1),
+        memory=_mebibytes(kind.memory) or PROCESS_MEMORY * (_job_processes(kind, concurrency) + 1),
         pids=MOST_THREADS,
         replicas=kind.workers or _usual(spec, "workers", kind),
         grace=grace_of(facts),
@@ -123,16 +126,28 @@ def worker(spec: DeploymentSpec, facts: Facts, name: str, kind: WorkerClass, nee
     )
 
 
+def _concurrency(spec: DeploymentSpec, kind: WorkerClass) -> int:
+    """How many jobs run at a time; in the asyncio pool they cost no process each."""
+    usual = ASYNCIO_CONCURRENCY if kind.pool == "asyncio" else _usual(spec, "concurrency", kind)
+    return kind.concurrency or usual
+
+
+def _job_processes(kind: WorkerClass, concurrency: int) -> int:
+    """How many processes of a worker execute jobs; pools other than prefork do it in the worker's own."""
+    return concurrency if kind.pool == "prefork" else 1
+
+
 def _usual(spec: DeploymentSpec, name: str, kind: WorkerClass) -> int:
     """What the deployment says; a GPU is for one process unless it says otherwise, since each loads its own models."""
     return 1 if kind.gpu and name not in spec.model_fields_set else int(getattr(spec, name))
 
 
 def _worker_notes(facts: Facts, kind: WorkerClass, concurrency: int) -> dict[str, str]:
-    at_a_time = (
-        f"{concurrency} at a time in each. For more jobs at a time prefer more containers to a higher concurrency."
-    )
-    memory = f"Memory: {PROCESS_MEMORY} MiB for each process of jobs and for the one above them; models may need more."
+    at_a_time = f"{concurrency} at a time in each."
+    if kind.pool == "prefork":
+        at_a_time += " For more jobs at a time prefer more containers to a higher concurrency."
+    beside = "the one above them" if kind.pool == "prefork" else "its helper"
+    memory = f"Memory: {PROCESS_MEMORY} MiB for each process of jobs and for {beside}; models may need more."
     soft = facts.soft_shutdown_seconds
     return {
         "deploy": f"{at_a_time} {memory if kind.memory is None else ''}".rstrip(),

@@ -160,7 +160,9 @@ class WorkerClass(BaseModel):
     queues: Annotated[tuple[QueueName, ...], BeforeValidator(_split)] = ()
     #: Containers; by default as many as the deployment says.
     workers: Count | None = None
-    #: Jobs at a time in each; by default as many as the deployment says.
+    #: Celery's pool.
+    pool: Literal["prefork", "asyncio", "threads"] = "prefork"
+    #: Jobs at a time in each; by default as many as the deployment says, or 100 in the asyncio pool.
     concurrency: Count | None = None
     #: How much memory each container may have; by default what its concurrency asks for.
     memory: Memory | None = None

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from typing_extensions import override
 
 from aijobs.http.batchshapes import batch_members, count_members
-from aijobs.http.channel import Subject
 from aijobs.http.feed import BATCH
 from aijobs.http.render import View
 from aijobs.http.sse import event as encode
+from aijobs.http.subject import Snapshot, Subject
 from aijobs.store.base import JobStore, Wait
 from aijobs.store.batches import Batch, BatchEvent, BatchEventType
 
@@ -53,8 +53,13 @@ class BatchSubject(Subject[Batch, BatchEvent]):
         return encode(BatchEventType.PROGRESS, event.seq, data)
 
     @override
-    def snapshot(self, record: Batch, seq: int, view: View, *, gap: bool = False) -> bytes:
-        return _shown("stream.gap" if gap else "batch.snapshot", seq, record, view)
+    async def snapshot(self) -> Snapshot[Batch] | None:
+        batch = await self.record()
+        return None if batch is None else Snapshot(self, batch)
+
+    @override
+    def begin(self, snapshot: Snapshot[Batch], view: View, *, gap: bool) -> bytes:
+        return _shown("stream.gap" if gap else "batch.snapshot", snapshot.seq, snapshot.record, view)
 
     @override
     def end(self, record: Batch, view: View) -> bytes:

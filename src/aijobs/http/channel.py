@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from aijobs._tasks import stop
 from aijobs.errors import StoreUnavailable
+from aijobs.http.subject import Entry, Snapshot, Subject, read
 from aijobs.store.base import Wait
 
 #: What is kept for those who are a little late; who is later reads from the store.
@@ -21,109 +21,6 @@ RECENT_BYTES = 262_144
 PATIENCE_SECONDS = 5.0
 #: Between two attempts to reach it.
 AGAIN_SECONDS = 0.2
-
-
-class Record(Protocol):
-    """What a stream tells of, as it is at one moment."""
-
-    @property
-    def seq(self) -> int:
-        """The number of its newest event."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether that event is its end."""
-
-
-class Event(Protocol):
-    """One entry of its history."""
-
-    @property
-    def seq(self) -> int:
-        """Counts the events from 1."""
-
-
-RecordT = TypeVar("RecordT", bound=Record)
-EventT = TypeVar("EventT", bound=Event)
-
-
-class Subject(ABC, Generic[RecordT, EventT]):
-    """What a stream tells of: a job, or whatever else has a record and numbered events."""
-
-    #: Tells it from all others of the same router.
-    id: str
-
-    @abstractmethod
-    def watch(self) -> AbstractAsyncContextManager[Wait]:
-        """Listens for news; when this begins, no later event goes unnoticed."""
-
-    @abstractmethod
-    async def record(self) -> RecordT | None:
-        """As it is now; None when it is gone."""
-
-    @abstractmethod
-    async def events(self, after: int) -> Sequence[EventT]:
-        """Some of the events after one, oldest first; two at least if there are so many."""
-
-    @abstractmethod
-    def may_end(self, event: EventT) -> bool:
-        """Whether the event is an end; one that was followed by a new beginning is none."""
-
-    @abstractmethod
-    def encode(self, event: EventT) -> bytes:
-        """An event that is not the end, as it is sent to everybody."""
-
-    @abstractmethod
-    def snapshot(self, record: RecordT, seq: int, view: Any, *, gap: bool = False) -> bytes:
-        """The event that shows a record, at the begin of a stream or after a gap."""
-
-    @abstractmethod
-    def end(self, record: RecordT, view: Any) -> bytes:
-        """The event that shows the finished record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An event that is encoded; the end is so for each view."""
-
-    seq: int
-    data: bytes
-    end: End | None = None
-
-    def seen(self, view: Hashable) -> bytes:
-        """The event as it is sent to those with this view."""
-        return self.data if self.end is None else self.end.seen(view)
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The finished record, encoded once for all who see the same of it."""
-
-    subject: Subject[Any, Any]
-    record: Record
-    _encoded: dict[Hashable, bytes] = field(default_factory=dict)
-
-    def seen(self, view: Hashable) -> bytes:
-        """The last event as it is sent to those with this view."""
-        if view not in self._encoded:
-            self._encoded[view] = self.subject.end(self.record, view)
-        return self._encoded[view]
-
-
-async def read(subject: Subject[Any, EventT], after: int) -> Sequence[Entry]:
-    """Some of the events after one; nothing comes after the end."""
-    entries = []
-    for event in await subject.events(after):
-        if subject.may_end(event) and (end := await _end(subject, event)):
-            entries.append(Entry(event.seq, b"", end))
-            break
-        entries.append(Entry(event.seq, subject.encode(event)))
-    return entries
-
-
-async def _end(subject: Subject[Any, EventT], event: EventT) -> End | None:
-    record = await subject.record()
-    return End(subject, record) if record is not None and record.finished and record.seq == event.seq else None
 
 
 class Channel:
@@ -234,6 +131,14 @@ class Channel:
                 waiting.set_result(news)
 
 
+@dataclass(slots=True, weakref_slot=True)
+class _Turn:
+    """One reads, and those who wait meanwhile look at what it has read."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    snapshot: Snapshot[Any] | None = None
+
+
 class Channels:
     """The channels of one router.
 
@@ -244,6 +149,22 @@ class Channels:
     def __init__(self, quiet_seconds: float) -> None:
         self._quiet_seconds = quiet_seconds
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Channel]] = WeakKeyDictionary()
+        #: They last as long as somebody waits.
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, _Turn]] = WeakKeyDictionary()
+
+    async def snapshot(self, subject: Subject[Any, Any], newest: int) -> Snapshot[Any] | None:
+        """What a subject shows, read once for all who ask at the same time; None when it is gone.
+
+        Args:
+            subject: which is shown.
+            newest: the number of an event that has been written; the snapshot is no older.
+        """
+        turns = self._turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+        turn = turns.setdefault(subject.id, _Turn())
+        async with turn.lock:
+            if turn.snapshot is None or turn.snapshot.record.seq < newest:
+                turn.snapshot = await subject.snapshot()
+            return turn.snapshot
 
     @asynccontextmanager
     async def joined(self, subject: Subject[Any, Any], newest: int) -> AsyncIterator[Channel]:

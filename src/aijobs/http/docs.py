@@ -106,15 +106,19 @@ retry: 2000
 
 id: 2
 event: job.snapshot
-data: {"seq": 2, "job_id": "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10", "status": "running", "progress": null}
+data: {"seq": 2, "job_id": "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10", "status": "running", "output": null}
 
 id: 3
 event: job.progress
 data: {"seq": 3, "job_id": "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10", "progress": 0.5}
 
 id: 4
+event: job.output
+data: {"seq": 4, "job_id": "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10", "attempt": 1, "text": "Once upon"}
+
+id: 5
 event: job.completed
-data: {"seq": 4, "job_id": "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10", "status": "success", "progress": 1.0}
+data: {"seq": 5, "job_id": "0b6f1a52-6c1e-4a8f-9a53-0d3f7c1c2b10", "status": "success", "progress": 1.0}
 """
 
 #: One event, under the name that OpenAPI 3.2 has for it; in 3.1 nothing but the whole stream has a schema.

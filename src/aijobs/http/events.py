@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from aijobs.http import docs
-from aijobs.http.channel import Channels, Record, Subject
+from aijobs.http.channel import Channels
 from aijobs.http.feed import Feed, JobSubject, last_event_id
 from aijobs.http.operations import Operation
 from aijobs.http.problems import MEDIA_TYPE
@@ -17,6 +17,7 @@ from aijobs.http.render import View
 from aijobs.http.schemas import JobProblem
 from aijobs.http.service import JobId, JobService, deadline
 from aijobs.http.sse import EventStream, StreamLimits
+from aijobs.http.subject import Record, Subject
 
 
 class Events:

@@ -11,18 +11,17 @@ from fastapi import Request
 from typing_extensions import override
 
 from aijobs.errors import StoreUnavailable
-from aijobs.http.channel import Channel, Channels, End, Entry, Record, Subject, read
+from aijobs.http.channel import Channel, Channels
 from aijobs.http.problems import INVALID_EVENT_ID, Problem
-from aijobs.http.render import View, job_json
-from aijobs.http.sse import PING
+from aijobs.http.render import View, job_json, output_json
+from aijobs.http.sse import CHUNK_BYTES, PING
 from aijobs.http.sse import event as encode
+from aijobs.http.subject import End, Entry, Record, Snapshot, Subject, read
 from aijobs.job import EventType, Job, JobEvent
 from aijobs.store.base import JobStore, Wait
 
 #: So many events are read at a time.
 BATCH = 100
-#: About so many bytes are handed over at a time, which is what a client that does not read may hold back.
-CHUNK_BYTES = 65_536
 
 _EVENT_ID = re.compile(r"[0-9]{1,15}", re.ASCII)
 
@@ -83,8 +82,15 @@ class JobSubject(Subject[Job, JobEvent]):
         return encode(kind, event.seq, {"seq": event.seq, "job_id": self.id, **event.data})
 
     @override
-    def snapshot(self, record: Job, seq: int, view: View, *, gap: bool = False) -> bytes:
-        return encode("stream.gap" if gap else "job.snapshot", seq, job_json(record, view, {"seq": seq}))
+    async def snapshot(self) -> Snapshot[Job] | None:
+        found = await self._store.run_async(self._store.encoded_output(self.id))
+        return None if found is None else Snapshot(self, found[0], output_json(found[1]))
+
+    @override
+    def begin(self, snapshot: Snapshot[Job], view: View, *, gap: bool) -> bytes:
+        shown = job_json(snapshot.record, view, {"seq": snapshot.seq})
+        text = b"%s,%s}" % (shown[:-1], b'"output":' + snapshot.more)
+        return encode("stream.gap" if gap else "job.snapshot", snapshot.seq, text)
 
     @override
     def end(self, record: Job, view: View) -> bytes:
@@ -111,28 +117,37 @@ class Feed:
         self._channels = channels
         self._subject = subject
         self._view = view
-        self._record = record
+        self._newest = record.seq
         self._after = after or 0
-        self._begins_with_record = after is None or after > record.seq
+        self._begins_with_snapshot = after is None or after > record.seq
+        #: The end that a snapshot was of.
+        self._rest: Sequence[Entry] = ()
         self._ended = False
 
     async def encoded(self) -> AsyncGenerator[bytes]:
         """The events, encoded; it ends with the subject, with its record, or when the store does not answer."""
-        if self._begins_with_record:
-            yield self._show(self._record, gap=self._after > 0)
-        if self._ended:
-            return
         try:
-            async with self._channels.joined(self._subject, self._record.seq) as channel:
+            if self._begins_with_snapshot:
+                shown = await self._show(self._newest, gap=self._after > 0)
+                if shown is None:
+                    return
+                yield shown
+                # It may be long, and the stream goes on for long.
+                del shown
+            if self._rest:
+                yield self._take(self._rest)
+                return
+            async with self._channels.joined(self._subject, self._newest) as channel:
                 while (chunk := await self._next(channel)) is not None:
                     yield chunk
+                    del chunk
         except StoreUnavailable:
             # The client comes back and goes on where it was.
             return
 
     async def _next(self, channel: Channel) -> bytes | None:
         while not self._ended:
-            entries = channel.after(self._after)
+            entries = self._rest or channel.after(self._after)
             if entries is None:
                 return await self._catch_up(channel)
             if entries:
@@ -147,9 +162,7 @@ class Feed:
         entries = await read(self._subject, self._after)
         if entries and entries[0].seq == self._after + 1:
             return self._take(entries)
-        record = await self._subject.record()
-        # A store that was set back begins anew for everybody, once the channel has noticed.
-        return None if record is None or record.seq < channel.newest else self._show(record, gap=True)
+        return await self._show(channel.newest, gap=True)
 
     def _take(self, entries: Sequence[Entry]) -> bytes:
         chunks, size = [], 0
@@ -161,10 +174,11 @@ class Feed:
                 break
         return b"".join(chunks)
 
-    def _show(self, record: Record, *, gap: bool) -> bytes:
-        # A finished record's newest event is its end, which is still to be sent.
-        self._after = record.seq - 1 if record.finished else record.seq
-        shown = self._subject.snapshot(record, self._after, self._view, gap=gap)
-        if not record.finished:
-            return shown
-        return shown + self._take([Entry(record.seq, b"", End(self._subject, record))])
+    async def _show(self, newest: int, *, gap: bool) -> bytes | None:
+        snapshot = await self._channels.snapshot(self._subject, newest)
+        # A store that was set back begins anew for everybody, once the channel has noticed.
+        if snapshot is None or snapshot.record.seq < newest:
+            return None
+        self._after, record = snapshot.seq, snapshot.record
+        self._rest = [Entry(record.seq, b"", End(self._subject, record))] if record.finished else ()
+        return snapshot.seen(self._view, gap=gap)

@@ -25,10 +25,14 @@ from aijobs.http.problems import (
 from aijobs.http.render import (
     job_response,
     json_response,
+    output_headers,
+    output_response,
     page_json,
     result_response,
     retry_after,
+    unless_known,
 )
+from aijobs.http.schemas import JobOutput
 from aijobs.http.service import JobId, JobService, deadline
 from aijobs.http.waiting import applied, is_up_to_date, seconds_to_wait
 from aijobs.job import Job, JobStatus
@@ -57,6 +61,7 @@ class Jobs:
         listed = describe("List jobs", "A page of jobs.", documents.page, docs.problems(400, 403, 422, 503))
         yield Operation("list", "GET", "/", self.list, listed, has_head=True)
         yield Operation("get", "GET", "/{job_id}", self.get, _read_docs(documents.job), has_head=True)
+        yield Operation("output", "GET", "/{job_id}/output", self.output, _output_docs(), has_head=True)
         yield Operation("result", "GET", "/{job_id}/result", self.result, _result_docs(), has_head=True)
         cancelled = _cancel_docs(documents.job, self._finished_cancel_status)
         yield Operation("delete", "DELETE", "/{job_id}", self.cancel, cancelled)
@@ -71,6 +76,13 @@ class Jobs:
             look, waiting = partial(self._read, request, job_id), self._service.waiting
             job = await waiting.hold(request, job_id, seconds, look, lambda now: now.rev != known.rev)
         return job_response(request, job, self._service.access.view(request, 1), headers=applied(seconds))
+
+    async def output(self, request: Request, job_id: JobId) -> Response:
+        """What the newest attempt has given out so far. To see it as it comes, follow the job's events."""
+        async with deadline():
+            job = await self._service.visible(request, job_id)
+            known = unless_known(request, output_headers(job))
+            return known or await self._output(job_id)
 
     async def result(self, request: Request, job_id: JobId) -> Response:
         """The bare result, however large it is."""
@@ -114,6 +126,13 @@ class Jobs:
         async with deadline():
             return await self._service.visible(request, job_id)
 
+    async def _output(self, job_id: str) -> Response:
+        store = self._service.store
+        found = await store.run_async(store.encoded_output(job_id))
+        if found is None:
+            raise job_not_found()
+        return output_response(*found)
+
     async def _result(self, job: Job) -> bytes:
         if job.result_json is not None:
             return job.result_json.encode()
@@ -128,6 +147,11 @@ def _read_docs(document: Any) -> dict[str, Any]:
     responses = {200: {"headers": docs.WAITING_HEADERS}, **docs.problems(304, 403, 404, 503)}
     parameters = {"parameters": [docs.WAIT_PARAMETER]}
     return describe("Get a job", "The job.", document, responses, openapi_extra=parameters)
+
+
+def _output_docs() -> dict[str, Any]:
+    responses = {200: {"headers": docs.JOB_HEADERS}, **docs.problems(304, 403, 404, 503)}
+    return describe("Get a job's output", "The output so far.", JobOutput, responses)
 
 
 def _result_docs() -> dict[str, Any]:

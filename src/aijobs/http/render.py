@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from aijobs.job import Job, JobStatus, PastRun
 from aijobs.store.record import rfc3339
+from aijobs.store.values import EncodedOutput
 
 #: Answers are for one caller, and a stored copy is asked for again each time.
 CACHE_CONTROL = "private, no-cache"
@@ -85,6 +86,17 @@ def job_json(job: Job, view: View, extra: Mapping[str, Any] | None = None) -> by
     return _joined(job, view, {**(extra or {}), **_admin_members(job), "traceback": job.traceback}, arguments=True)
 
 
+def output_json(output: EncodedOutput | None) -> bytes:
+    """What a job has given out so far, as a JSON value."""
+    return b"null" if output is None else b"{" + _output_members(output) + b"}"
+
+
+def _output_members(output: EncodedOutput) -> bytes:
+    # Decoding what may be long, only to encode it again, would cost more than all the rest.
+    truncated = b"true" if output.truncated else b"false"
+    return b'"attempt":%d,"pieces":%s,"truncated":%s' % (output.attempt, output.pieces, truncated)
+
+
 def page_json(jobs: Iterable[Job], view: View, cursor: str | None) -> bytes:
     """A page of jobs. What may be long, arguments and tracebacks, is for who asks for a single job.
 
@@ -118,6 +130,19 @@ def result_response(request: Request, job: Job, result: bytes) -> Response:
     return unless_known(request, told) or json_response(result, told)
 
 
+def output_headers(job: Job) -> dict[str, str]:
+    """The headers of a job's output, which changes with its events and not with its place in the queue."""
+    return {**_headers(job), "ETag": f'"{_id_part(job)}-o{job.seq}"'}
+
+
+def output_response(job: Job, output: EncodedOutput | None) -> Response:
+    """The response that is all that a job has given out so far."""
+    shown = output or EncodedOutput(job.attempt, b"[]", b'""', truncated=False)
+    told = json_bytes({"job_id": job.id, "seq": job.seq, "finished": job.finished})
+    body = b'%s,%s,"text":%s}' % (told[:-1], _output_members(shown), shown.text)
+    return json_response(body, output_headers(job))
+
+
 def json_response(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """A response with JSON, fresh for one caller."""
     return Response(body, status, {"Cache-Control": CACHE_CONTROL, **(headers or {})}, "application/json")
@@ -142,7 +167,11 @@ def unless_known(request: Request, headers: Mapping[str, str]) -> Response | Non
 def entity_tag(job: Job, view: View | None = None) -> str:
     """A strong entity tag: it changes with everything that the job's JSON shows, and admins have one of their own."""
     kind = "a" if view is not None and view.admin else ""
-    return f'"{zlib.crc32(job.id.encode()):08x}-{job.rev}-{job.queue_position or 0}{kind}"'
+    return f'"{_id_part(job)}-{job.rev}-{job.queue_position or 0}{kind}"'
+
+
+def _id_part(job: Job) -> str:
+    return f"{zlib.crc32(job.id.encode()):08x}"
 
 
 def retry_after(job: Job) -> int:
@@ -233,4 +262,5 @@ def _members(job: Job) -> dict[str, Any]:
 
 
 def _urls(path: str) -> dict[str, str]:
-    return {"self": path, "events": f"{path}/events", "result": f"{path}/result", "cancel": f"{path}/cancel"}
+    parts = ("events", "output", "result", "cancel")
+    return {"self": path, **{part: f"{path}/{part}" for part in parts}}

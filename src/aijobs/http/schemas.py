@@ -62,6 +62,7 @@ class JobUrls(_Shape):
 
     self: str = Field(examples=[_EXAMPLE_PATH])
     events: str = Field(examples=[f"{_EXAMPLE_PATH}/events"])
+    output: str = Field(examples=[f"{_EXAMPLE_PATH}/output"])
     result: str = Field(examples=[f"{_EXAMPLE_PATH}/result"])
     cancel: str = Field(examples=[f"{_EXAMPLE_PATH}/cancel"])
 
@@ -130,6 +131,30 @@ class AdminJobDocument(JobDocument):
 
 
 _FOR_ADMINS = AdminJobDocument.__annotations__.keys()
+
+
+class JobTextPiece(_Shape):
+    """Text that a job has given out."""
+
+    text: str = Field(examples=["Once upon a time"])
+
+
+class JobDataPiece(_Shape):
+    """Something else that a job has given out."""
+
+    data: Any
+
+
+class JobOutput(_Shape):
+    """What the newest attempt of a job has given out so far."""
+
+    job_id: str = Field(examples=[_EXAMPLE_ID])
+    seq: int = Field(description="The newest event that is in it; events after it go on.", examples=[7])
+    attempt: int = Field(description="What earlier attempts gave out is void.", examples=[1])
+    pieces: list[JobTextPiece | JobDataPiece] = Field(description="In order; no two texts follow each other.")
+    truncated: bool = Field(description="Whether the beginning is missing, since there was too much.", examples=[False])
+    text: str = Field(description="All text, without the data in between.", examples=["Once upon a time"])
+    finished: bool = Field(description="Whether the job has ended, so that nothing more comes.", examples=[False])
 
 
 class _Page(_Shape):

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 #: A comment, which clients ignore; it keeps proxies from closing an idle connection.
 PING = b": ping\n\n"
 
+#: So many bytes are handed over at a time, which is what a client that does not read may hold back.
+CHUNK_BYTES = 65_536
+
 #: These end a line for many a client that splits text into lines, though neither for JSON nor for the standard.
 _LINE_ENDS = {char.encode(): json.dumps(char).strip('"').encode() for char in "\x85\u2028\u2029"}
 
@@ -70,8 +73,11 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._source = source
         self._limits = limits
-        #: Since when the client is to take what is being sent; None between two chunks.
+        #: Since when the client is to take what is being sent; None between two parts.
         self._waiting_since: float | None = None
+        #: Whether something is being sent that takes several parts.
+        self._is_amid = False
+        self._is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves the stream (ASGI)."""
@@ -80,7 +86,7 @@ class EventStream(Response):
         leaving = asyncio.create_task(until_left(receive))
         try:
             patience = await self._until_over(sending, leaving)
-            if not leaving.done() and not await _end(sending, send, patience):
+            if not leaving.done() and not await self._end(sending, send, patience):
                 logger.info("An event stream was cut off, since its client did not read")
                 _abort(receive)
                 await asyncio.wait({leaving}, timeout=_DRAIN_SECONDS)
@@ -116,28 +122,43 @@ class EventStream(Response):
         async with contextlib.aclosing(self._source()) as chunks:
             async for chunk in chunks:
                 await self._send(send, chunk)
+                # It may be long, and the next one may be long in coming.
+                del chunk
+                if self._is_ending:
+                    break
 
     async def _send(self, send: Send, chunk: bytes) -> None:
-        # A time-out of its own for each chunk would cost as much as sending it.
-        self._waiting_since = asyncio.get_running_loop().time()
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        self._waiting_since = None
+        self._is_amid = len(chunk) > CHUNK_BYTES
+        for start in range(0, len(chunk), CHUNK_BYTES):
+            # A time-out of its own for each part would cost as much as sending it.
+            self._waiting_since = asyncio.get_running_loop().time()
+            part = chunk[start : start + CHUNK_BYTES]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            self._waiting_since = None
+        self._is_amid = False
 
+    async def _end(self, sending: asyncio.Task[None], send: Send, patience: float) -> bool:
+        """Ends the response; False when the client does not read.
 
-async def _end(sending: asyncio.Task[None], send: Send, patience: float) -> bool:
-    """Ends the response; False when the client does not read."""
-    failure = await stop(sending)
-    try:
-        async with asyncio.timeout(patience):
-            if failure is not None:
-                raise failure
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-    except TimeoutError:
-        return False
-    except OSError:
-        # Some servers say in this way that the client has left.
+        A stream that ends properly does so between two events: not every client drops half an event.
+        """
+        self._is_ending = True
+        if self._is_amid:
+            await asyncio.wait({sending}, timeout=patience)
+        failure = await stop(sending)
+        if self._is_amid and failure is None:
+            return False
+        try:
+            async with asyncio.timeout(patience):
+                if failure is not None:
+                    raise failure
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            return False
+        except OSError:
+            # Some servers say in this way that the client has left.
+            return True
         return True
-    return True
 
 
 async def until_left(receive: Receive) -> None:

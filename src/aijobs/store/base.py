@@ -11,12 +11,13 @@ Every changing operation is atomic: record, event and notice together, or nothin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.errors import StoreUnavailable
+from aijobs.job import Job, JobEvent, JobStatus, Output
 from aijobs.store.batches import Batch, BatchEvent, BatchReply, NewBatch
 from aijobs.store.deliveries import Announcement, Delivery, DueAnnouncement
 from aijobs.store.values import (
@@ -24,11 +25,14 @@ from aijobs.store.values import (
     Change,
     Claim,
     CreateReply,
+    EncodedOutput,
     Failure,
     JobFilter,
+    Keeping,
     LiveWorker,
     Message,
     NewJob,
+    OutputWrite,
     Page,
     Position,
     ProgressWrite,
@@ -71,6 +75,10 @@ class JobStore(ABC):
         """
 
     @abstractmethod
+    def run_all(self, operations: Sequence[Operation[T]]) -> Sequence[T | StoreUnavailable]:
+        """Executes operations in one exchange and waits for all; an error stands in the place of its answer."""
+
+    @abstractmethod
     async def run_async(self, operation: Operation[T]) -> T:
         """Executes an operation on the running event loop.
 
@@ -109,9 +117,13 @@ class JobStore(ABC):
 
     @abstractmethod
     def report(
-        self, claim: Claim, progress: ProgressWrite | None, result: ResultWrite | None = None
+        self,
+        claim: Claim,
+        progress: ProgressWrite | None,
+        result: ResultWrite | None = None,
+        output: OutputWrite | None = None,
     ) -> Operation[Change]:
-        """Writes progress of the running attempt (or only asks whether it still is the running one)."""
+        """Writes output, then progress of the running attempt (or only asks whether it still is the running one)."""
 
     @abstractmethod
     def requeue(
@@ -123,8 +135,9 @@ class JobStore(ABC):
         progress: ProgressWrite | None = None,
         *,
         why: Return = Return.RETRY,
+        output: OutputWrite | None = None,
     ) -> Operation[Change]:
-        """Sends the running attempt back to the queue.
+        """Sends the running attempt back to the queue; `output` is what it has not written yet.
 
         A job whose cancel was asked for is revoked instead; `result` is not written then.
         """
@@ -139,8 +152,29 @@ class JobStore(ABC):
         result_json: bytes | None = None,
         progress: ProgressWrite | None = None,
         result: ResultWrite | None = None,
+        output: OutputWrite | None = None,
     ) -> Operation[Change]:
-        """Ends the job. Refused when it is finished already, or when another attempt has it."""
+        """Ends the job; `output` is what its attempt has not written yet.
+
+        Refused when it is finished already, or when another attempt has it.
+        """
+
+    @abstractmethod
+    def keep(self, claim: Claim, name: str, value_json: str, most_bytes: int) -> Operation[Keeping]:
+        """Keeps a value for the running attempt and those after it, until the job succeeds or its record leaves.
+
+        A new run of the job starts without it, unless it is a replay; so does another task that replaces this one.
+
+        Args:
+            claim: of the attempt.
+            name: what the value goes by, not empty; what went by it before is replaced.
+            value_json: the value as JSON text.
+            most_bytes: how much all that the job keeps may be; nothing is written when it would be more.
+        """
+
+    @abstractmethod
+    def kept(self, job_id: str) -> Operation[Mapping[str, str]]:
+        """What the attempts of a job have kept: JSON text by name."""
 
     @abstractmethod
     def cancel(self, job_id: str, result: ResultWrite | None = None) -> Operation[Change]:
@@ -187,6 +221,18 @@ class JobStore(ABC):
     @abstractmethod
     def get_result(self, job_id: str) -> Operation[bytes | None]:
         """The result as JSON text however large it is, or None."""
+
+    @abstractmethod
+    def output(self, job_id: str) -> Operation[tuple[Job, Output | None] | None]:
+        """The record and, as of the same moment, what the newest attempt has given out; None without a record.
+
+        The output is None when there is none. It lasts longer than the events that brought it, up to the newest
+        `AIJOBS_OUTPUT_BYTES`, until the job's next attempt begins; events above the record's `seq` go on with it.
+        """
+
+    @abstractmethod
+    def encoded_output(self, job_id: str) -> Operation[tuple[Job, EncodedOutput | None] | None]:
+        """The same as `output`, in a form that costs next to nothing to pass on."""
 
     @abstractmethod
     def list(self, where: JobFilter, limit: int, after: Position | None = None) -> Operation[Page]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, finalize
 from redis.exceptions import RedisError
 from typing_extensions import override
 
+from aijobs._waiting import green
 from aijobs.errors import StoreUnavailable
 from aijobs.store.base import JobStore, Operation, Wait
 from aijobs.store.connect import async_connection_pool, connection_pool, hide_password
@@ -56,12 +57,27 @@ class ScriptExecutor(JobStore):
 
     @override
     def run(self, operation: Operation[T]) -> T:
+        here = green()
+        if here is not None:
+            return here.wait(self.run_async(operation))
         call = cast("Call[T]", operation)
         try:
             reply = self._line().run(call.script, (self._root,), call.arguments)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
         return call.read(reply)
+
+    @override
+    def run_all(self, operations: Sequence[Operation[T]]) -> Sequence[T | StoreUnavailable]:
+        calls = [cast("Call[T]", operation) for operation in operations]
+        try:
+            replies = self._line().run_all([(call.script, (self._root,), call.arguments) for call in calls])
+        except (RedisError, OSError) as error:
+            replies = [error] * len(calls)
+        answered = zip(calls, replies, strict=True)
+        return [
+            self._unavailable(reply) if isinstance(reply, Exception) else call.read(reply) for call, reply in answered
+        ]
 
     @override
     async def run_async(self, operation: Operation[T]) -> T:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from itertools import chain
 from typing import Any
 
@@ -62,16 +63,20 @@ class Line:
         Raises:
             redis.RedisError: no connection, no answer, or an error as the answer.
         """
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            return self._exchange(self._connect(), words)
-        try:
-            return self._exchange(connection, words)
-        except RedisConnectionError:
-            # The server closed it while it was idle, as a restart does; the others were closed as well.
-            self.close()
-            return self._exchange(self._connect(), words)
+        return self._converse(_exchange, words)
+
+    def run_all(self, calls: Sequence[tuple[Script, Sequence[Any], Sequence[Any]]]) -> list[Any]:
+        """Executes scripts together; what goes wrong with one of them stands in the place of its reply.
+
+        Raises:
+            redis.RedisError: no connection, or no answer.
+        """
+        commands = [_pack("EVALSHA", script.sha, len(keys), *keys, *arguments) for script, keys, arguments in calls]
+        replies: list[Any] = self._converse(_exchange_all, commands)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                replies[place] = self.run(*calls[place])
+        return replies
 
     def close(self) -> None:
         """Closes the idle connections."""
@@ -84,10 +89,22 @@ class Line:
         connection.connect()
         return connection
 
-    def _exchange(self, connection: Any, words: Sequence[Any]) -> Any:
+    def _converse(self, exchange: Callable[[Any, Sequence[Any]], Any], what: Sequence[Any]) -> Any:
         try:
-            connection.send_command(*words)
-            reply = connection.read_response()
+            connection = self._idle.pop()
+        except IndexError:
+            return self._keep(self._connect(), exchange, what)
+        try:
+            return self._keep(connection, exchange, what)
+        except RedisConnectionError:
+            # The server closed it while it was idle, as a restart does; the others were closed as well.
+            self.close()
+            return self._keep(self._connect(), exchange, what)
+
+    def _keep(self, connection: Any, exchange: Callable[[Any, Sequence[Any]], Any], what: Sequence[Any]) -> Any:
+        """Makes an exchange, after which the connection is idle again."""
+        try:
+            reply = exchange(connection, what)
         except ResponseError:
             self._idle.append(connection)
             raise
@@ -157,7 +174,8 @@ class AsyncLine:
         if shared:
             self._shared[command] = answers
         if self._carrier is None or self._carrier.done():
-            self._carrier = asyncio.create_task(self._carry(), name="aijobs-store")
+            # It serves all who ask, so it has nothing of the context of the one who asked first.
+            self._carrier = asyncio.create_task(self._carry(), name="aijobs-store", context=Context())
         return answer
 
     async def _carry(self) -> None:
@@ -212,6 +230,23 @@ class AsyncLine:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=at_once)
+
+
+def _exchange(connection: Any, words: Sequence[Any]) -> Any:
+    connection.send_command(*words)
+    return connection.read_response()
+
+
+def _exchange_all(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    connection.send_packed_command(commands)
+    return [_reply_or_error(connection) for _ in commands]
+
+
+def _reply_or_error(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _pack(*words: Any) -> bytes:

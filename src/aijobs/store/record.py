@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
-from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Progress, Webhook
+from aijobs.job import ErrorCode, EventType, Job, JobError, JobEvent, JobStatus, PastRun, Piece, Progress, Webhook
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+#: How a piece of output begins and ends that is text; no other piece begins so.
+_TEXT, _AFTER_TEXT = b'{"text":"', b'"}'
 
 
 def to_us(moment: datetime) -> int:
@@ -83,6 +87,29 @@ def read_event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobEvent:
     return JobEvent(int(entry_id.split(b"-")[0]), EventType(fields[b"t"].decode()), data)
 
 
+def read_pieces(lines: bytes) -> Sequence[Piece]:
+    """Lines of JSON as pieces; texts that follow each other become one."""
+    pieces = (Piece(**json.loads(line)) for line in lines.decode("utf-8", "replace").split("\n"))
+    found: list[Piece] = []
+    for is_text, group in groupby(pieces, lambda piece: piece.text is not None):
+        some = list(group)
+        found += [Piece("".join(piece.text or "" for piece in some))] if is_text else some
+    return tuple(found)
+
+
+def join_pieces(lines: bytes) -> tuple[bytes, bytes]:
+    """Lines of JSON as a JSON array of pieces, texts that follow each other as one; and all text as a JSON string."""
+    pieces: list[bytes] = []
+    texts: list[bytes] = []
+    for is_text, group in groupby(lines.split(b"\n"), lambda line: line.startswith(_TEXT)):
+        if is_text:
+            texts.append(b"".join(line[len(_TEXT) : -len(_AFTER_TEXT)] for line in group))
+            pieces.append(_TEXT + texts[-1] + _AFTER_TEXT)
+        else:
+            pieces += group
+    return b"[%s]" % b",".join(pieces), b'"%s"' % b"".join(texts)
+
+
 def _times(fields: Mapping[str, str]) -> dict[str, Any]:
     return {
         "created_at": from_us(fields["created"]),
@@ -109,11 +136,17 @@ def _progress(text: str | None) -> Progress | None:
 def _error(fields: Mapping[str, str]) -> JobError | None:
     if not fields.get("error_code"):
         return None
-    return _job_error(fields["error_code"], fields.get("error_message", ""), int(fields.get("error_attempt", 0)))
+    return _job_error(
+        fields["error_code"],
+        fields.get("error_message", ""),
+        int(fields.get("error_attempt", 0)),
+        fields.get("error_retryable", ""),
+    )
 
 
-def _job_error(code: str, message: str, attempt: int) -> JobError:
-    return JobError(ErrorCode(code), message, ErrorCode(code).retryable, attempt)
+def _job_error(code: str, message: str, attempt: int, retryable: str) -> JobError:
+    known = ErrorCode(code)
+    return JobError(known, message, retryable == "yes" if retryable else known.retryable, attempt)
 
 
 def _webhook(fields: Mapping[str, str]) -> Webhook | None:
@@ -122,7 +155,9 @@ def _webhook(fields: Mapping[str, str]) -> Webhook | None:
 
 
 def _history(text: str | None) -> Sequence[PastRun]:
-    return tuple(
-        PastRun(JobStatus(status), _job_error(code, message, attempts) if code else None, attempts, from_us(completed))
-        for status, code, message, attempts, completed in json.loads(text or "[]")
-    )
+    return tuple(_past_run(*run) for run in json.loads(text or "[]"))
+
+
+def _past_run(status: str, code: str, message: str, attempts: int, completed: str, retryable: str = "") -> PastRun:
+    error = _job_error(code, message, attempts, retryable) if code else None
+    return PastRun(JobStatus(status), error, attempts, from_us(completed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.job import Job, JobEvent, JobStatus, Output
 from aijobs.settings import Settings
 from aijobs.store import scripts, wire
 from aijobs.store.base import Operation
@@ -25,11 +25,14 @@ from aijobs.store.values import (
     Change,
     Claim,
     CreateReply,
+    EncodedOutput,
     Failure,
     JobFilter,
+    Keeping,
     LiveWorker,
     Message,
     NewJob,
+    OutputWrite,
     Page,
     Position,
     ProgressWrite,
@@ -98,9 +101,14 @@ class RedisStore(BatchOperations, WebhookOperations):
 
     @override
     def report(
-        self, claim: Claim, progress: ProgressWrite | None, result: ResultWrite | None = None
+        self,
+        claim: Claim,
+        progress: ProgressWrite | None,
+        result: ResultWrite | None = None,
+        output: OutputWrite | None = None,
     ) -> Operation[Change]:
-        return self._change(scripts.REPORT, claim, result, *wire.progress(progress), self._app_events)
+        arguments = (*wire.progress(progress), self._app_events, *self._output(output))
+        return self._change(scripts.REPORT, claim, result, *arguments)
 
     @override
     def requeue(
@@ -112,11 +120,13 @@ class RedisStore(BatchOperations, WebhookOperations):
         progress: ProgressWrite | None = None,
         *,
         why: Return = Return.RETRY,
+        output: OutputWrite | None = None,
     ) -> Operation[Change]:
         due = "" if scheduled_at is None else to_us(scheduled_at)
         header = self._header(claim, self._active_until(scheduled_at), result)
         arguments = (*header, due, *wire.failure(failure), *wire.progress(progress), self._retention)
-        return Call(scripts.REQUEUE, (*arguments, why.value, self._app_events), wire.read_change)
+        end = (why.value, self._app_events, *self._output(output))
+        return Call(scripts.REQUEUE, (*arguments, *end), wire.read_change)
 
     @override
     def finish(
@@ -128,6 +138,7 @@ class RedisStore(BatchOperations, WebhookOperations):
         result_json: bytes | None = None,
         progress: ProgressWrite | None = None,
         result: ResultWrite | None = None,
+        output: OutputWrite | None = None,
     ) -> Operation[Change]:
         lifetime = self._failed_retention if status is JobStatus.FAILED else self._retention
         arguments = (
@@ -138,8 +149,14 @@ class RedisStore(BatchOperations, WebhookOperations):
             self.settings.inline_result_bytes,
             *wire.progress(progress),
             self._app_events,
+            *self._output(output),
         )
         return Call(scripts.FINISH, arguments, wire.read_change)
+
+    @override
+    def keep(self, claim: Claim, name: str, value_json: str, most_bytes: int) -> Operation[Keeping]:
+        value = (name, value_json, most_bytes, wire.generation(claim), self._app_events)
+        return Call(scripts.KEEP, (*self._header(claim, self._active, None), *value), wire.read_keeping)
 
     @override
     def cancel(self, job_id: str, result: ResultWrite | None = None) -> Operation[Change]:
@@ -194,6 +211,9 @@ class RedisStore(BatchOperations, WebhookOperations):
         wait = 0 if due is None else to_us(due) - to_us(datetime.now(UTC))
         return self._active + max(0, wait)
 
+    def _output(self, write: OutputWrite | None) -> tuple[Argument, ...]:
+        return () if write is None else wire.output(write, self.settings.output_bytes)
+
     def _header(
         self, claim: Claim, lifetime: int, result: ResultWrite | None, entry: str | None = None
     ) -> tuple[Argument, ...]:
@@ -220,6 +240,18 @@ class RedisStore(BatchOperations, WebhookOperations):
     @override
     def get_result(self, job_id: str) -> Operation[bytes | None]:
         return Call(scripts.RESULT, (job_id,), _read_as_is)
+
+    @override
+    def kept(self, job_id: str) -> Operation[Mapping[str, str]]:
+        return Call(scripts.KEPT, (job_id,), wire.read_kept)
+
+    @override
+    def output(self, job_id: str) -> Operation[tuple[Job, Output | None] | None]:
+        return Call(scripts.OUTPUT, (job_id,), wire.read_output, shared=True)
+
+    @override
+    def encoded_output(self, job_id: str) -> Operation[tuple[Job, EncodedOutput | None] | None]:
+        return Call(scripts.OUTPUT, (job_id,), wire.read_encoded_output, shared=True)
 
     @override
     def list(self, where: JobFilter, limit: int, after: Position | None = None) -> Operation[Page]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from aijobs.job import ErrorCode, Job, JobStatus, Webhook
+from aijobs.job import ErrorCode, EventType, Job, JobStatus, Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ class Claim:
     #: How often the task was retried before this message was sent, and how often it was replaced by another.
     retries: int = 0
     replacements: int = 0
+    #: How often it was sent again to wait until a provider takes requests.
+    waits: int = 0
 
 
 class Return(StrEnum):
@@ -102,6 +104,8 @@ class Return(StrEnum):
 
     #: The task sent another message, for its next attempt.
     RETRY = "retry"
+    #: It sent another message to wait until a provider takes requests: the attempt does not count.
+    WAITED = "waited"
     #: It sent one for another task, which goes on in its place.
     REPLACED = "replaced"
     #: The task gave its message back.
@@ -178,6 +182,8 @@ class Failure:
     code: ErrorCode
     message: str
     traceback: str | None = None
+    #: Whether running the job again may end better; None leaves it to the code.
+    retryable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +194,35 @@ class ProgressWrite:
     fraction: float | None
     #: `Progress.to_dict()` as JSON text.
     detail_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputEntry:
+    """Something that an attempt gives out: one event of its job."""
+
+    #: `job.output` or `job.log`.
+    kind: EventType
+    #: `Piece.to_dict()` or `LogEntry.to_dict()` as JSON text, without spaces around its names.
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutputWrite:
+    """What an attempt has given out since an earlier write. What the store has of it already, it skips."""
+
+    #: How many entries of the attempt came before the first of these.
+    before: int
+    entries: Sequence[OutputEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedOutput:
+    """An `Output` as JSON that was never decoded: `pieces` is an array, `text` a string."""
+
+    attempt: int
+    pieces: bytes
+    text: bytes
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +237,15 @@ class Change:
     attempt: int
     #: Whether somebody asked for the job to be cancelled.
     cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """The store's answer to a value that an attempt wants to be kept."""
+
+    change: Change
+    #: Bytes of all names and values that the job keeps; of this one as well when it was too much.
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
-from aijobs.job import Job, JobEvent, JobStatus
+from aijobs.job import Job, JobEvent, JobStatus, Output
 from aijobs.settings import Settings
-from aijobs.store.record import decode_fields, read_event, read_job, to_fields, to_us
+from aijobs.store.record import decode_fields, join_pieces, read_event, read_job, read_pieces, to_fields, to_us
 from aijobs.store.values import (
     Beat,
     Change,
     Claim,
     CreateReply,
     Creation,
+    EncodedOutput,
     Failure,
     Idempotency,
     JobFilter,
+    Keeping,
     LiveWorker,
     NewJob,
+    OutputWrite,
     Page,
     Position,
     ProgressWrite,
@@ -32,6 +35,7 @@ from aijobs.store.values import (
 )
 
 Argument = str | bytes | int | float
+T = TypeVar("T")
 
 #: The order in which the scripts count statuses.
 STATUSES = tuple(JobStatus)
@@ -85,14 +89,23 @@ def progress(write: ProgressWrite | None) -> tuple[Argument, Argument]:
     return "" if write.fraction is None else f"{write.fraction:.6g}", write.detail_json
 
 
+def output(write: OutputWrite, most_bytes: int) -> tuple[Argument, ...]:
+    """How many entries came before, how many bytes are kept, then kind and JSON text of each entry."""
+    entries = chain.from_iterable((entry.kind.value, entry.json) for entry in write.entries)
+    return write.before, most_bytes, *entries
+
+
 def failure(why: Failure | None) -> tuple[Argument, Argument, Argument]:
-    """Code, message and traceback, or nothing."""
-    return ("", "", "") if why is None else (why.code.value, _clean(why.message), _clean(why.traceback or ""))
+    """Code, with whether it is retryable where that is told; message and traceback; or nothing."""
+    if why is None:
+        return "", "", ""
+    told = "" if why.retryable is None else ":yes" if why.retryable else ":no"
+    return why.code.value + told, _clean(why.message), _clean(why.traceback or "")
 
 
 def generation(claim: Claim) -> int:
-    """Orders the messages of a job: what replaces a task comes after all of its retries."""
-    return claim.replacements * 1_000_000 + claim.retries
+    """Orders the messages of a job: what replaces a task comes after all of its retries and waits."""
+    return claim.replacements * 1_000_000 + claim.retries + claim.waits
 
 
 def running(beat: Beat) -> str:
@@ -131,6 +144,17 @@ def read_change(reply: Any) -> Change:
     return Change(bool(accepted), JobStatus(status.decode()) if status else None, attempt, bool(cancel))
 
 
+def read_keeping(reply: Any) -> Keeping:
+    """The answer of `keep.lua`."""
+    *change, size = reply
+    return Keeping(read_change(change), size)
+
+
+def read_kept(reply: Any) -> Mapping[str, str]:
+    """The answer of `kept.lua`; the field without a name is the scripts' own."""
+    return {name.decode(): value.decode() for name, value in _pairs(reply) if name}
+
+
 def read_created(reply: Any) -> CreateReply:
     """The answer of `create.lua`."""
     outcome, record = reply
@@ -143,6 +167,24 @@ def read_found(reply: Any) -> Job | None:
         return None
     record, position = reply
     return read_job(decode_fields(record), position)
+
+
+def read_output(reply: Any) -> tuple[Job, Output | None] | None:
+    """The answer of `output.lua`."""
+    return _read_output(reply, lambda attempt, lines, cut: Output(attempt, read_pieces(lines), cut))
+
+
+def read_encoded_output(reply: Any) -> tuple[Job, EncodedOutput | None] | None:
+    """The answer of `output.lua`, for those who pass it on."""
+    return _read_output(reply, lambda attempt, lines, cut: EncodedOutput(attempt, *join_pieces(lines), cut))
+
+
+def _read_output(reply: Any, read: Callable[[int, bytes, bool], T]) -> tuple[Job, T | None] | None:
+    if not reply:
+        return None
+    record, position, attempt, truncated, lines = reply
+    job = read_job(decode_fields(record), position)
+    return job, read(int(attempt), lines, bool(truncated)) if attempt else None
 
 
 def read_page(reply: Any) -> Page:

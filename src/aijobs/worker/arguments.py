@@ -17,6 +17,7 @@ from aijobs.errors import ConfigurationError
 from aijobs.files.keys import extension_of, job_of, new_key, space_of
 from aijobs.files.uploaded import UploadedFile, mentions_file
 from aijobs.runtime import runtime_of
+from aijobs.worker.coroutines import mark, run_coroutine, runs_coroutine
 
 #: Annotations whose values JSON carries as they are.
 _PLAIN = (Any, str, int, float, bool, None, type(None), list, dict, object, inspect.Parameter.empty)
@@ -25,21 +26,25 @@ _PLAIN = (Any, str, int, float, bool, None, type(None), list, dict, object, insp
 def adapt(task_class: type) -> None:
     """Makes a task's `run` take JSON for each parameter annotated with something else, and give JSON for models.
 
-    A task whose annotations are all plain, or cannot be resolved, stays as it is.
+    A task whose annotations are all plain, or cannot be resolved, stays as it is; but a coroutine function becomes a
+    plain one that runs the coroutine.
 
     Raises:
-        ConfigurationError: the task is a coroutine function.
+        ConfigurationError: the task is an asynchronous generator.
     """
     run = task_class.__dict__.get("run")
     function = run.__func__ if isinstance(run, staticmethod) else run
-    if inspect.iscoroutinefunction(function):
+    if inspect.isasyncgenfunction(function):
         raise ConfigurationError(
-            f"The task {getattr(task_class, 'name', function.__name__)!r} is an `async def`, which Celery pools do not "
-            "run: make it a plain `def`, and call asyncio.run(…) in it."
+            f"The task {getattr(task_class, 'name', function.__name__)!r} is an asynchronous generator (`async def` "
+            "with `yield`), whose items nobody would take: return a value, and give out what comes before it with "
+            "self.emit()."
         )
     if not inspect.isfunction(function) or hasattr(function, "__aijobs_adapted__"):
         return
     adapted = _adapted(function)
+    if adapted is None and inspect.iscoroutinefunction(function):
+        adapted = runs_coroutine(function)
     if adapted is not None:
         task_class.run = staticmethod(adapted) if isinstance(run, staticmethod) else adapted  # type: ignore[attr-defined]
 
@@ -111,17 +116,20 @@ def _adapted(function: Callable[..., Any]) -> Callable[..., Any] | None:
     if not adapters and not gives_model:
         return None
 
+    is_coroutine = inspect.iscoroutinefunction(function)
+
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         for name, adapter in adapters.items():
             if name in bound.arguments:
                 bound.arguments[name] = _validate(name, adapter, bound.arguments[name])
-        return dump_models(function(*bound.args, **bound.kwargs))
+        given = function(*bound.args, **bound.kwargs)
+        return dump_models(run_coroutine(given) if is_coroutine else given)
 
     run.__aijobs_adapted__ = True  # type: ignore[attr-defined]
     run.__aijobs_takes_files__ = any(map(mentions_file, adapters.values()))  # type: ignore[attr-defined]
-    return run
+    return mark(run) if is_coroutine else run
 
 
 def _whole(parameter: inspect.Parameter, hint: Any) -> Any:

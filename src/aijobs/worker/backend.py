@@ -17,17 +17,18 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError
 from typing_extensions import override
 
-from aijobs.job import JobStatus
+from aijobs.job import ErrorCode, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.base import Operation
 from aijobs.store.connect import same_server
-from aijobs.store.values import Change, Claim, Failure, ProgressWrite, ResultWrite
-from aijobs.worker.attempts import close_attempt
-from aijobs.worker.claims import DUE, REFUSED, claim_of, is_job
+from aijobs.store.values import Change, Claim, Failure, ResultWrite, Return
+from aijobs.worker.attempts import close_attempt, number_attempt
+from aijobs.worker.claims import DUE, REFUSED, VERDICT, claim_of, is_job
 from aijobs.worker.exceptions import JobCancelled
 from aijobs.worker.outcome import describe_failure, encode_json
 from aijobs.worker.patience import run_patiently
 from aijobs.worker.shapes import read_meta
+from aijobs.worker.writes import LastWords
 
 if TYPE_CHECKING:
     from celery.backends.base import Backend as _Stock
@@ -133,19 +134,24 @@ class JobBackendMixin(_Stock):
         claim = claim_of(self.app, task_id, request)
         if state not in _FINAL:
             return store.run(store.report(claim, read_meta(result), write))
-        progress = close_attempt(claim.token)
+        last = close_attempt(claim.token)
         if state == states.SUCCESS:
             kept = encode_json(result) if keep_result else None
-            end = store.finish(claim, JobStatus.SUCCESS, result_json=kept, progress=progress, result=write)
+            end = store.finish(
+                claim, JobStatus.SUCCESS, result_json=kept, progress=last.progress, result=write, output=last.output
+            )
         else:
-            failure = describe_failure(result, traceback, _soft_limit(self.app, claim, request))
-            end = self._unsuccessful(claim, state, failure, progress, request, write)
+            verdict = getattr(request, VERDICT, None)
+            failure = describe_failure(result, traceback, _soft_limit(self.app, claim, request), verdict)
+            end = self._unsuccessful(claim, state, failure, last, request, write)
         return run_patiently(store, end)
 
     def record_start(self, task_id: str, request: Any, write: ResultWrite | None = None) -> Change:
         """Begins the attempt; when the job is over already, has the request say so."""
         store = runtime_of(self.app).store
-        change = run_patiently(store, store.start(claim_of(self.app, task_id, request), write))
+        claim = claim_of(self.app, task_id, request)
+        change = run_patiently(store, store.start(claim, write))
+        number_attempt(claim.token, change.attempt)
         if request is not None and not change.accepted:
             setattr(request, REFUSED, True)
         return change
@@ -155,15 +161,16 @@ class JobBackendMixin(_Stock):
         claim: Claim,
         state: str,
         failure: Failure,
-        progress: ProgressWrite | None,
+        last: LastWords,
         request: Any,
         write: ResultWrite | None,
     ) -> Operation[Change]:
         store = runtime_of(self.app).store
         if state == states.RETRY:
-            return store.requeue(claim, failure, _due(request), write, progress)
+            why = Return.WAITED if failure.code is ErrorCode.RATE_LIMITED else Return.RETRY
+            return store.requeue(claim, failure, _due(request), write, last.progress, why=why, output=last.output)
         status = JobStatus.REVOKED if state == states.REVOKED else JobStatus.FAILED
-        return store.finish(claim, status, failure=failure, progress=progress, result=write)
+        return store.finish(claim, status, failure=failure, progress=last.progress, result=write, output=last.output)
 
 
 class JobRedisBackend(JobBackendMixin, RedisBackend):

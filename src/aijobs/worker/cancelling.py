@@ -16,7 +16,10 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.worker import state
 
 from aijobs.store.values import Standing
+from aijobs.worker.coroutines import interrupt_job
+from aijobs.worker.exceptions import JobCancelled, LeaseLost
 from aijobs.worker.interrupt import NUDGE, is_listening
+from aijobs.worker.pool import TaskPool as LoopPool
 from aijobs.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,13 @@ def jobs_underway() -> list[JobRequest]:
     return _jobs(state.active_requests)
 
 
-def nudge(pool: Any, job: JobRequest) -> None:
-    """Has the process that runs a job look whether it is still wanted; pools of threads cannot be told."""
+def nudge(pool: Any, job: JobRequest, why: JobCancelled | LeaseLost) -> None:
+    """Interrupts the coroutine of a job, or has the process that runs it look whether it is still wanted.
+
+    Code in a thread cannot be told.
+    """
+    if interrupt_job(job.token, why):
+        return
     if isinstance(pool, SoloPool):
         nudge_main_thread()
     elif isinstance(pool, ProcessPool) and _is_running(pool, job):
@@ -49,8 +57,14 @@ def nudge_main_thread() -> None:
 
 
 def end_process(pool: Any, job: JobRequest, how: signal.Signals) -> None:
-    """Ends the process that runs a job, when it is one of a pool of processes; the pool replaces it."""
-    if isinstance(pool, ProcessPool) and _is_running(pool, job):
+    """Ends the process that runs a job, when it is one of a pool of processes; the pool replaces it.
+
+    A coroutine of the asyncio pool is given up at SIGKILL: the pool goes on as if it had ended.
+    """
+    if isinstance(pool, LoopPool):
+        if how is signal.SIGKILL:
+            pool.give_up(job.worker_pid, JobCancelled())
+    elif isinstance(pool, ProcessPool) and _is_running(pool, job):
         job.ending = True
         pool.terminate_job(job.worker_pid, how)
 
@@ -85,7 +99,7 @@ class Canceller:
         """Does what a job's standing asks for."""
         if standing is Standing.HELD or job not in state.active_requests:
             return
-        nudge(self._pool, job)
+        nudge(self._pool, job, JobCancelled() if standing is Standing.CANCEL else LeaseLost())
         if standing is Standing.CANCEL:
             self._escalate(job)
 
@@ -95,7 +109,7 @@ class Canceller:
         if now >= patience.due and patience.steps:
             how = patience.steps.pop(0)
             patience.due = now + self._grace
-            logger.warning("Cancelled job %s does not stop: its process gets %s", job.id, how.name)
+            logger.warning("Cancelled job %s does not stop; what runs it is told to end (%s)", job.id, how.name)
             end_process(self._pool, job, how)
 
 

@@ -14,10 +14,20 @@ from aijobs.store.values import Claim
 TOKEN = "aijobs_claim"  # noqa: S105
 #: The request's attribute that holds the attempt, for the task's own code.
 ATTEMPT = "aijobs_attempt"
+#: The request's attribute that says that who executes the task in place takes what it sends in its own stead.
+TAKES_MESSAGES = "aijobs_takes_messages"
 #: The request's attribute that says the store refused the start, so that the task must not run.
 REFUSED = "aijobs_refused"
 #: The request's attribute that holds when a retry is due, as ISO 8601 text.
 DUE = "aijobs_due"
+#: Headers of a message: how often it was sent again to wait until a provider takes requests, and for how many seconds
+#: in all.
+WAITS = "aijobs_waits"
+WAITED = "aijobs_waited"
+#: The request's attribute that holds what was decided on the exception that left the task.
+VERDICT = "aijobs_verdict"
+#: The request's attribute that holds the exception for which no retry is left.
+GIVEN_UP = "aijobs_given_up"
 
 _BUILT_IN = ("celery.", "aijobs.")
 
@@ -50,7 +60,23 @@ def claim_of(app: Celery, job_id: str, request: Any) -> Claim:
         max_attempts=max_attempts(app, name),
         retries=getattr(request, "retries", None) or 0,
         replacements=getattr(request, "replaced_task_nesting", None) or 0,
+        waits=waits_of(request),
     )
+
+
+def waits_of(request: Any) -> int:
+    """How often the job's message was sent again to wait until a provider takes requests."""
+    return int(_header(request, WAITS))
+
+
+def waited_of(request: Any) -> float:
+    """How many seconds the job was made to wait for that, in all."""
+    return float(_header(request, WAITED))
+
+
+def _header(request: Any, name: str) -> Any:
+    # Where a message speaks Celery's protocol 1, its headers are no attributes of its request.
+    return (getattr(request, "headers", None) or {}).get(name) or 0
 
 
 def max_attempts(app: Celery, task_name: str) -> int | None:

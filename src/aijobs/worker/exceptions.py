@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from celery.exceptions import Ignore
+
+E = TypeVar("E", bound=BaseException)
 
 
 class JobCancelled(Ignore):
@@ -31,3 +35,14 @@ class JobPoisoned(Exception):
 
 class JobOutOfMemory(RuntimeError):
     """A task ran out of memory. Stands in for `MemoryError`, for which Celery would end the whole worker."""
+
+
+class TaskAborted(RuntimeError):
+    """A task raised what would have ended more than itself, or cancelled its own coroutine."""
+
+
+def behind(error: BaseException | None, kinds: tuple[type[E], ...]) -> E | None:
+    """The first of some kinds among an exception and those that it comes from; libraries wrap what they do not know."""
+    while error is not None and not isinstance(error, kinds):
+        error = error.__cause__ or error.__context__
+    return error

@@ -6,22 +6,24 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 from celery import Celery, current_task, signals, states
 from kombu.exceptions import OperationalError
 
+from aijobs._waiting import call_aside
 from aijobs.errors import StoreUnavailable
 from aijobs.job import ErrorCode, Job, JobStatus
 from aijobs.runtime import runtime_of
 from aijobs.store.values import Claim, Failure, NewJob
-from aijobs.worker.attempts import close_attempt
+from aijobs.worker.attempts import close_attempt, flush_attempt
 from aijobs.worker.backend import JobBackendMixin
-from aijobs.worker.claims import DUE, REFUSED, TOKEN, is_job
+from aijobs.worker.claims import DUE, REFUSED, TOKEN, claim_of, is_job
 from aijobs.worker.defaults import default_priority
 from aijobs.worker.exceptions import StartRefused
 from aijobs.worker.messages import head_of, new_job
-from aijobs.worker.patience import call_patiently
+from aijobs.worker.patience import SHORT_PATIENCE_SECONDS, call_patiently, run_patiently
 from aijobs.worker.task import ProgressTask
 
 logger = logging.getLogger(__name__)
@@ -35,17 +37,36 @@ class Draft(Protocol):
 
 
 #: Set while `submit()` has Celery build a message.
-drafting: ContextVar[Draft | None] = ContextVar("aijobs_draft", default=None)
+_drafting: ContextVar[Draft | None] = ContextVar("aijobs_draft", default=None)
+#: What takes over where a context knows of none, as in the threads of a task that a test runs; the newest counts.
+_standing: list[Draft] = []
+
+
+def draft_here() -> Draft | None:
+    """What takes over the messages of the running code; None when they are published."""
+    draft = _drafting.get()
+    return _standing[-1] if draft is None and _standing else draft
 
 
 @contextlib.contextmanager
 def handing_to(draft: Draft) -> Iterator[None]:
     """Has a draft take over what Celery publishes inside the `with` block."""
-    token = drafting.set(draft)
+    token = _drafting.set(draft)
     try:
         yield
     finally:
-        drafting.reset(token)
+        _drafting.reset(token)
+
+
+@contextlib.contextmanager
+def handing_all_to(draft: Draft) -> Iterator[None]:
+    """The same for all threads of the process that hand to no other draft."""
+    _standing.append(draft)
+    try:
+        with handing_to(draft):
+            yield
+    finally:
+        _standing.remove(draft)
 
 
 def record_publishes(app: Celery) -> None:
@@ -53,10 +74,10 @@ def record_publishes(app: Celery) -> None:
     amqp: Any = app.amqp
     stock: list[Callable[..., Any]] = []
 
-    def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+    def send(producer: Any, name: str, message: Any, **options: Any) -> Any:
         if not stock:
             stock.append(amqp._create_task_sender())
-        draft = drafting.get()
+        draft = draft_here()
         is_known = draft is None and is_job(name) and _is_known(message)
         job = new_job(app, name, message, options) if draft or (is_job(name) and not is_known) else None
         if options.get("priority") is None:
@@ -71,6 +92,9 @@ def record_publishes(app: Celery) -> None:
         if job is None:
             return publish()
         return publish_recorded(app, job, publish) if draft is None else draft.send(job, options, publish)
+
+    def send_task_message(*args: Any, **options: Any) -> Any:
+        return call_aside(partial(send, *args, **options))
 
     amqp.send_task_message = send_task_message
 
@@ -150,6 +174,8 @@ def _is_known(message: Any) -> bool:
     if request is None or request.id != head["id"]:
         return False
     setattr(request, DUE, head.get("eta"))
+    # Whoever takes the message may begin the next attempt before this one has ended.
+    flush_attempt(getattr(request, TOKEN, ""))
     return True
 
 
@@ -190,4 +216,11 @@ def _on_retry(sender: Any = None, request: Any = None, reason: Any = None, einfo
 
 def _after_run(task: Any = None, **_: Any) -> None:
     # What ended without a result (Ignore, Reject) leaves its reporter open.
-    close_attempt(getattr(task.request, TOKEN, ""))
+    last = close_attempt(getattr(task.request, TOKEN, ""))
+    if not last.unwritten:
+        return
+    store, claim = runtime_of(task.app).store, claim_of(task.app, task.request.id, task.request)
+    try:
+        run_patiently(store, store.report(claim, last.progress, None, last.output), SHORT_PATIENCE_SECONDS)
+    except StoreUnavailable as error:
+        logger.warning("The last output of job %s is lost: %s", claim.job_id, error)

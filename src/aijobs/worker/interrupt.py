@@ -7,6 +7,9 @@ jobs, nor while the job's end is being written or what follows it is published, 
 not raise while such an exception is on its way: `finally` blocks run undisturbed. A task that swallows the exception
 gets it again with the next nudge.
 
+In a coroutine, whose event loop an exception in the wrong place would corrupt, the handler raises nothing: it has the
+loop interrupt the coroutine at its `await`. So it is with SIGUSR1, by which the pool tells of a soft time limit.
+
 Celery itself uses SIGUSR2 in a worker's main process, and only with `CELERY_RDBSIG`. A handler that is there already is
 called when a signal was not about a job.
 """
@@ -23,20 +26,27 @@ import time
 from types import FrameType
 from typing import Any
 
+from billiard import pool as billiard_pool
 from billiard.process import current_process
 from celery import Celery, Task, current_app, signals
 from celery.app.trace import build_tracer
-from celery.exceptions import Retry
+from celery.exceptions import Retry, SoftTimeLimitExceeded
 from kombu import Producer
 
 from aijobs.errors import StoreUnavailable
 from aijobs.runtime import runtime_of
 from aijobs.store.values import Change
 from aijobs.worker.claims import TOKEN, claim_of, is_job
-from aijobs.worker.exceptions import JobCancelled, LeaseLost
+from aijobs.worker.coroutines import execution_here, interrupt_job, is_coroutine_task, make_plain_tasks_run
+from aijobs.worker.exceptions import JobCancelled, LeaseLost, behind
+from aijobs.worker.retrying import send_to_wait
+from aijobs.worker.stacks import keep_current_task_by_context
 
 #: Tells a process to look whether its job is still wanted.
 NUDGE = signal.SIGUSR2
+
+#: Tells a process of a pool that the soft time limit of its job has passed.
+_SOFT_LIMIT = billiard_pool.SIG_SOFT_TIMEOUT
 
 _PR_SET_PDEATHSIG = 1
 #: How often a process looks whether its worker is still there, where the kernel does not tell it, seconds.
@@ -54,7 +64,11 @@ def connect_process_signals() -> None:
 
 
 def make_interruptible(app: Celery) -> None:
-    """Has the handler know when a task of an app is being executed."""
+    """Has the handler know when a task of an app is being executed; and has every `async def` run."""
+    for task in app.tasks.values():
+        make_plain_tasks_run(task)
+    if any(map(is_coroutine_task, app.tasks.values())):
+        keep_current_task_by_context()
     for task in app.tasks.values():
         if is_job(task.name) and not hasattr(task.run, "__aijobs_interruptible__"):
             task.run = _interruptible(task, task.run)
@@ -70,11 +84,16 @@ def interruption_underway() -> BaseException | None:
     return _origin(sys.exception())
 
 
+def interruption_for(change: Change) -> type[JobCancelled | LeaseLost] | None:
+    """What the store's answer to a write of an attempt means for its task; None when that may go on."""
+    if change.accepted:
+        return JobCancelled if change.cancel_requested else None
+    return LeaseLost if change.status is not None else None
+
+
 def _origin(error: BaseException | None) -> BaseException | None:
     """The interruption that an exception comes from, or is."""
-    while error is not None and not isinstance(error, JobCancelled | LeaseLost):
-        error = error.__cause__ or error.__context__
-    return error
+    return behind(error, (JobCancelled, LeaseLost))
 
 
 def _interruptible(task: Any, function: Any) -> Any:
@@ -108,6 +127,17 @@ def _listen() -> None:
     if found is not _handlers.nudged:
         _handlers.before = found
         signal.signal(NUDGE, _handlers.nudged)
+    if _SOFT_LIMIT is not None and signal.getsignal(_SOFT_LIMIT) is billiard_pool.soft_timeout_sighandler:
+        signal.signal(_SOFT_LIMIT, _limited)
+
+
+def _limited(number: int, frame: FrameType | None) -> None:
+    """The soft time limit of the job that runs here has passed."""
+    execution = execution_here()
+    if execution is None:
+        billiard_pool.soft_timeout_sighandler(number, frame)
+    else:
+        execution.interrupt(SoftTimeLimitExceeded())
 
 
 class _Handlers:
@@ -130,7 +160,7 @@ _handlers = _Handlers()
 
 #: What is not to be left in the middle, as half a message may be on its way; nor does the handler interrupt itself.
 _CLOSED_TO_INTERRUPTS = frozenset(
-    function.__code__ for function in (Producer.publish, Task.retry, Task.replace, _Handlers._nudged)
+    function.__code__ for function in (Producer.publish, Task.retry, Task.replace, send_to_wait, _Handlers._nudged)
 )
 
 
@@ -154,12 +184,9 @@ def _interruptible_job(frame: FrameType | None) -> Any:
 def _raise_if_unwanted(request: Any) -> None:
     # Nothing is logged here: the code that was interrupted may hold the lock of a log.
     change = _ask(request)
-    if change is None:
-        return
-    if change.accepted and change.cancel_requested:
-        raise JobCancelled
-    if not change.accepted and change.status is not None:
-        raise LeaseLost
+    interruption = None if change is None else interruption_for(change)
+    if interruption is not None and not interrupt_job(getattr(request, TOKEN), interruption()):
+        raise interruption
 
 
 def _ask(request: Any) -> Change | None:

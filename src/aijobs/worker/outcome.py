@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pydantic_core
@@ -20,12 +21,29 @@ from kombu.exceptions import EncodeError
 from aijobs.job import ErrorCode
 from aijobs.store.values import Failure
 from aijobs.worker.exceptions import JobPoisoned
+from aijobs.worker.redaction import redact
 
 #: Longer texts are cut: a record is not a log.
 MESSAGE_LENGTH = 2_000
 TRACEBACK_LENGTH = 8_000
+#: So many times as much is looked through for secrets.
+_LOOKED_AT = 2
 #: What is nested deeper than that is left out of a result that JSON cannot hold as it is.
 MAX_DEPTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided on an exception that left a task, beside what the exception itself says."""
+
+    #: In place of `exception`.
+    code: ErrorCode = ErrorCode.EXCEPTION
+    #: As `Failure.retryable`.
+    retryable: bool | None = None
+    #: For people, before the exception's own text.
+    note: str = ""
+    #: The exception's own text; Celery hands on another one in place of what cannot be pickled.
+    text: str = ""
 
 
 _FIXED = {
@@ -51,17 +69,24 @@ def bare_exception(exception: Any) -> Any:
     return exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
 
 
-def describe_failure(outcome: Any, traceback: Any = None, time_limit: float | None = None) -> Failure:
-    """Why an attempt ended.
+def describe_failure(
+    outcome: Any, traceback: Any = None, time_limit: float | None = None, verdict: Verdict | None = None
+) -> Failure:
+    """Why an attempt ended, without what looks like a secret.
 
     Args:
         outcome: the exception, or what a task gave to `update_state(state="FAILURE", meta=…)`.
         traceback: as text, or None.
         time_limit: the soft limit in seconds that applied, when known.
+        verdict: what was decided on it, if it is an exception of the task.
     """
     exception = bare_exception(outcome)
     code = _code(exception)
-    return Failure(code, _message(code, exception, time_limit)[:MESSAGE_LENGTH], _tail(traceback))
+    decided = verdict if verdict and code is ErrorCode.EXCEPTION else Verdict(code)
+    # Cut first, as the text may be of any length, and again, as a secret is not to be cut in two.
+    text = decided.note + (decided.text or _message(code, exception, time_limit))
+    text = redact(text[: _LOOKED_AT * MESSAGE_LENGTH])
+    return Failure(decided.code, text[:MESSAGE_LENGTH], _tail(traceback), decided.retryable)
 
 
 def encode_json(value: Any) -> bytes:
@@ -109,7 +134,7 @@ def _message(code: ErrorCode, exception: Any, time_limit: float | None) -> str:
         case ErrorCode.POISON:
             return str(exception)
         case _:
-            return _PREFIXES.get(code, "") + (_FIXED.get(code) or _exception_text(exception))
+            return _PREFIXES.get(code, "") + (_FIXED.get(code) or exception_text(exception))
 
 
 def _time_limit_message(exception: Any, time_limit: float | None) -> str:
@@ -120,7 +145,8 @@ def _time_limit_message(exception: Any, time_limit: float | None) -> str:
     return f"The job exceeded its soft time limit{shown}."
 
 
-def _exception_text(exception: Any) -> str:
+def exception_text(exception: Any) -> str:
+    """The type of an exception and what it says, for people."""
     if isinstance(exception, UnpickleableExceptionWrapper):
         return f"{exception.exc_cls_name}: {', '.join(map(_text, exception.exc_args))}"
     if isinstance(exception, BaseException):
@@ -140,4 +166,4 @@ def _text_of_meta(meta: dict[str, Any]) -> str:
 
 
 def _tail(traceback: Any) -> str | None:
-    return str(traceback)[-TRACEBACK_LENGTH:] if traceback else None
+    return redact(str(traceback)[-_LOOKED_AT * TRACEBACK_LENGTH :])[-TRACEBACK_LENGTH:] if traceback else None

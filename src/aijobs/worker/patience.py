@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from aijobs._waiting import pause as rest
 from aijobs.errors import StoreUnavailable
 from aijobs.store.base import JobStore, Operation
 
@@ -52,5 +53,5 @@ def call_patiently(call: Callable[[], T], away: tuple[type[Exception], ...], pat
             if time.monotonic() + pause > deadline:
                 raise
             logger.warning("%s; trying again in %.1f seconds", error, pause)
-            time.sleep(pause)
+            rest(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

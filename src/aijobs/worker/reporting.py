@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import operator
-import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 from aijobs.job import Progress
-from aijobs.worker.attempt import InAttempt
+from aijobs.worker.attempt import Attempt, InAttempt
+from aijobs.worker.scopes import Scope
+from aijobs.worker.shapes import count_of
+from aijobs.worker.tracking import Course, Tracked
 
 T = TypeVar("T")
 
@@ -30,8 +31,11 @@ class Reporting(InAttempt):
             ValueError: a number is negative, infinite or not a number.
             JobCancelled: somebody asked for the job to be cancelled.
         """
-        if not all(0 <= number <= sys.float_info.max for number in (current, total or 0)):
-            raise ValueError(f"progress() takes numbers from 0 up, not current={current!r}, total={total!r}.")
+        try:
+            current, total = count_of(current), None if total is None else count_of(total)
+        except ValueError:
+            told = f"current={current!r}, total={total!r}"
+            raise ValueError(f"progress() takes numbers from 0 up, not {told}.") from None
         attempt = self._attempt()
         if attempt is None:
             return
@@ -48,28 +52,31 @@ class Reporting(InAttempt):
 
     def track(
         self,
-        iterable: Iterable[T],
+        iterable: Iterable[T] | AsyncIterable[T],
         total: float | None = None,
         unit: str | None = None,
         description: str | None = None,
-    ) -> Iterator[T]:
-        """Yields the items of an iterable and reports each as done when the next one is asked for.
+        *,
+        resume: bool = False,
+    ) -> Tracked[T]:
+        """Gives the items of an iterable and reports each as done when the next one is asked for.
+
+        What this returns is for `for` or, in a coroutine, for `async for`.
 
         Args:
             iterable: what to go through.
             total: how many items there are; by default `len(iterable)` when it has one.
             unit: what an item is called, such as "documents".
             description: a line for people.
+            resume: go on after the items that earlier attempts of the job have done; how many are done is in the store
+                before the next item is given out.
 
         Raises:
+            ValueError: `total` is negative, infinite or not a number.
             JobCancelled: somebody asked for the job to be cancelled.
+            StoreUnavailable: with `resume`, when the store stays away.
         """
-        if total is None:
-            total = len(iterable) if isinstance(iterable, Sized) else operator.length_hint(iterable, 0) or None
-        self._begin(total, unit, description)
-        for done, item in enumerate(iterable, 1):
-            yield item
-            self.progress(done, total)
+        return Tracked(Course(self, iterable, total, unit, description, resume))
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -82,15 +89,21 @@ class Reporting(InAttempt):
             JobCancelled: somebody asked for the job to be cancelled.
         """
         attempt = self._attempt()
-        if attempt is None:
+        with contextlib.nullcontext() if attempt is None else in_step(attempt, name):
             yield
-            return
-        outer = attempt.latest
-        attempt.report(Progress(step=name))
-        yield
-        attempt.report(replace(attempt.latest, step=outer.step))
 
-    def _begin(self, total: float | None, unit: str | None, description: str | None) -> None:
-        attempt = self._attempt()
-        if attempt is not None:
-            attempt.report(replace(attempt.latest, current=0, total=total, unit=unit, message=description))
+
+@contextlib.contextmanager
+def in_step(attempt: Attempt, name: str, scope: Scope | None = None) -> Iterator[None]:
+    """Has an attempt report a step inside the `with` block, and the one around it afterwards.
+
+    Args:
+        attempt: the one that runs.
+        name: of the step.
+        scope: of the block; by default the one around it.
+    """
+    outer = attempt.names.scope
+    attempt.report(Progress(step=name))
+    with (outer.in_step(name) if scope is None else scope).entered():
+        yield
+    attempt.report(replace(attempt.latest, step=outer.step))

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from aijobs.job import Progress
 from aijobs.store.values import ProgressWrite
-from aijobs.worker.outcome import encode_json
+from aijobs.worker.outcome import MESSAGE_LENGTH, encode_json
 
 _CURRENT = ("current", "done", "processed", "completed")
 _TOTAL = ("total", "total_items", "max")
@@ -35,9 +35,21 @@ def read_meta(meta: Any) -> ProgressWrite | None:
     return progress_write(fraction, Progress(current=current, total=total, step=step, message=message))
 
 
+def count_of(value: Any) -> float:
+    """A number of units as JSON has numbers, such as of a database's `Decimal`.
+
+    Raises:
+        ValueError: it is negative, infinite or not a number.
+    """
+    if not 0 <= value <= sys.float_info.max:
+        raise ValueError
+    return value if isinstance(value, int | float) else float(value)
+
+
 def progress_write(fraction: float | None, detail: Progress) -> ProgressWrite:
-    """A report in the form that the store takes."""
-    return ProgressWrite(fraction, encode_json(detail.to_dict()).decode())
+    """A report in the form that the store takes, with texts of no more than `MESSAGE_LENGTH` characters."""
+    told = {name: _cut(value) for name, value in detail.to_dict().items()}
+    return ProgressWrite(fraction, encode_json(told).decode())
 
 
 def fraction_of(current: float | None, total: float | None) -> float | None:
@@ -45,6 +57,10 @@ def fraction_of(current: float | None, total: float | None) -> float | None:
     if current is None or not total or total < 0:
         return None
     return min(1.0, max(0.0, current / total))
+
+
+def _cut(value: Any) -> Any:
+    return value[:MESSAGE_LENGTH] if isinstance(value, str) else value
 
 
 def _fraction(meta: Mapping[str, Any]) -> float | None:

@@ -18,6 +18,8 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.worker import state
 
 from aijobs.worker.cancelling import end_process, jobs_at_hand, jobs_underway, nudge_main_thread
+from aijobs.worker.coroutines import interrupt_job
+from aijobs.worker.exceptions import LeaseLost
 from aijobs.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
@@ -157,6 +159,7 @@ class Stopper:
         if isinstance(self._worker.pool, SoloPool):
             nudge_main_thread()
         for job in jobs:
+            interrupt_job(job.token, LeaseLost())
             end_process(self._worker.pool, job, how)
 
     def _leave(self) -> None:

@@ -11,10 +11,15 @@ from aijobs.worker.arguments import FileOwner, adapt, dump_models
 from aijobs.worker.attempt import Attempt
 from aijobs.worker.attempts import attempt_of_helper, enter_job, open_attempt
 from aijobs.worker.claims import ATTEMPT, TOKEN, claim_of
+from aijobs.worker.coroutines import is_coroutine_task
+from aijobs.worker.emitting import Emitting
 from aijobs.worker.reporting import Reporting
+from aijobs.worker.resuming import Resuming
+from aijobs.worker.retrying import Retrying, settle_exceptions
+from aijobs.worker.stacks import keep_request_by_context
 
 
-class ProgressTask(Reporting, Task):
+class ProgressTask(Reporting, Emitting, Resuming, Retrying, Task):
     """A Celery task that reports progress and is exposed by `job_router`.
 
     Use it as the base of a task, with `bind=True` to have `self`:
@@ -44,7 +49,11 @@ class ProgressTask(Reporting, Task):
 
         setup(app)
         adapt(cls)
-        return super().bind(app)
+        settle_exceptions(cls, app)
+        bound = super().bind(app)
+        if is_coroutine_task(cls):
+            keep_request_by_context(cls)
+        return bound
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *rest: Any, **options: Any
@@ -75,5 +84,5 @@ class ProgressTask(Reporting, Task):
         if not token:
             return
         runtime, claim = runtime_of(self.app), claim_of(self.app, request.id, request)
-        setattr(request, ATTEMPT, open_attempt(runtime.store, claim, runtime.settings.progress_interval_seconds))
+        setattr(request, ATTEMPT, open_attempt(runtime.store, claim, runtime.settings))
         enter_job(token)

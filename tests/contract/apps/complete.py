@@ -107,8 +107,11 @@ def count(
     self: Any, items: Annotated[int, Field(ge=0, le=1_000_000)], pause: Annotated[float, Field(ge=0, le=1)] = 0.0
 ) -> int:
     """Count slowly."""
-    for _ in self.track(range(items), unit="items"):
+    for number in self.track(range(items), unit="items"):
+        if number < 3:
+            self.emit(f"{number} ")
         time.sleep(pause)
+    self.emit({"counted": items})
     return items
 
 

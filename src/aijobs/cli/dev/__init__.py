@@ -30,7 +30,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--data", type=Path, default=Path(".aijobs"), help="the data folder (%(default)s)")
     parser.add_argument("--queues", metavar="A,B", help="the queues that the worker takes (all that the app has)")
     parser.add_argument("--concurrency", type=_positive, help="how many jobs at once (as many as there are cores)")
-    parser.add_argument("--pool", help="Celery's pool: prefork, threads, solo, … (as the app says)")
+    parser.add_argument("--pool", help="Celery's pool: prefork, asyncio, threads, solo, … (as the app says)")
     parser.add_argument("--loglevel", type=str.lower, choices=_LEVELS, default="info", help="(%(default)s)")
     parser.add_argument("--no-reload", dest="reload", action="store_false", help="leave changed files alone")
     parser.add_argument(

@@ -41,6 +41,8 @@ if ARGV[15] ~= '' and not stillborn then
 end
 if before.status ~= '' then
   forget_run(before)
+  -- A replay goes on with what was kept; another run under the same id may be for something else.
+  if ARGV[19] == '1' then redis.call('DEL', kept) end
   -- Celery's result of the run before must not be taken for that of this one.
   if ARGV[10] ~= '' then redis.call('DEL', ARGV[10]) end
 end

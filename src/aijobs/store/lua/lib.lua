@@ -15,6 +15,11 @@
 local root, id, claim = KEYS[1], ARGV[1], ARGV[2]
 local key = root .. ':job:' .. id
 local stream = key .. ':events'
+
+-- What attempts keep for those after them, by name. The field without a name says how many bytes that is, and how often
+-- the task had been replaced by another.
+local kept = key .. ':kept'
+
 local clock = redis.call('TIME')
 local now = clock[1] .. string.format('%06d', clock[2])
 
@@ -27,12 +32,17 @@ local LEAST_IDEMPOTENCY = 86400000
 -- Of the claims that lost the job, so many characters are remembered: the newest hundred or so.
 local LOST_LENGTH = 2000
 
--- A message's generation: how often its job was replaced by another task, times this, plus how often it was retried.
+-- A message's generation: how often its job was replaced by another task, times this, plus how often it was retried or
+-- sent again to wait for a provider.
 local REPLACED = 1000000
 
 -- The kinds of events that a webhook may be told, and how long one is kept to be told, milliseconds.
 local TOLD = {['job.status'] = true, ['job.attempt'] = true, ['job.completed'] = true}
 local LONGEST_TELLING = 345600000
+
+-- How the text of a piece begins and ends, and how long a line of several may become, bytes.
+local TEXT, AFTER_TEXT = '{"text":"', '"}'
+local LONGEST_LINE = 4096
 
 -- Of a job's earlier runs, so many are remembered.
 local MOST_RUNS = 20
@@ -146,10 +156,19 @@ local function commit(job)
   local milliseconds = milliseconds_to_live()
   redis.call('PEXPIRE', key, milliseconds)
   redis.call('PEXPIRE', stream, milliseconds)
+  if job.said > 0 then redis.call('PEXPIRE', key .. ':output', milliseconds) end
+  redis.call('PEXPIRE', kept, milliseconds)
   tell_own_batch(job, expires)
   if job.idem then
     redis.call('PEXPIRE', root .. ':idem:' .. job.idem, math.max(milliseconds, LEAST_IDEMPOTENCY))
   end
+  redis.call('PUBLISH', root .. ':news:' .. id, '')
+end
+
+-- The end of a change that gave something out and left the record as it was; now and then the record is made to live on.
+local function commit_output(job)
+  if redis.call('PTTL', key) < milliseconds_to_live() / 2 then return commit(job) end
+  redis.call('PEXPIRE', key .. ':output', redis.call('PTTL', key))
   redis.call('PUBLISH', root .. ':news:' .. id, '')
 end
 
@@ -163,14 +182,24 @@ local function write_result()
   redis.call('PUBLISH', ARGV[10], ARGV[11])
 end
 
+-- How many bytes are kept for messages of a generation, and how often the task had been replaced by then. What another
+-- task kept means nothing to the one that replaces it, so that goes.
+local function size_kept(generation)
+  local replaced = math.floor(tonumber(generation) / REPLACED)
+  local size, by = string.match(redis.call('HGET', kept, '') or '', '^(%d+) (%d+)$')
+  if tonumber(by) == replaced then return tonumber(size), replaced end
+  redis.call('DEL', kept)
+  return 0, replaced
+end
+
 local function load_job()
   local f = redis.call('HMGET', key, 'status', 'claim', 'attempt', 'lost', 'entry', 'cancel_requested', 'created',
-    'idem', 'started', 'losses', 'generation', 'counted')
+    'idem', 'started', 'losses', 'generation', 'counted', 'said')
   return {
     status = f[1] or '', claim = f[2] or '', attempt = tonumber(f[3] or '0'), lost = f[4] or ',',
     entry = f[5] or ARGV[9], cancel = f[6] and 1 or 0, created = f[7] or now, idem = f[8], started = f[9] or '0',
     losses = tonumber(f[10] or '0'), generation = tonumber(f[11] or '0'),
-    counted = f[12] or nil,
+    counted = f[12] or nil, said = tonumber(f[13] or '0'),
   }
 end
 
@@ -209,12 +238,12 @@ end
 local function forget_run(job)
   fence_off(job)
   leave_indexes(job)
-  local seq, rev, history, code, message, completed = unpack(redis.call('HMGET', key, 'seq', 'rev', 'history',
-    'error_code', 'error_message', 'completed'))
+  local seq, rev, history, code, message, completed, retryable = unpack(redis.call('HMGET', key, 'seq', 'rev', 'history',
+    'error_code', 'error_message', 'completed', 'error_retryable'))
   local runs = history and cjson.decode(history) or {}
-  runs[#runs + 1] = {job.status, code or '', message or '', job.attempt, completed}
+  runs[#runs + 1] = {job.status, code or '', message or '', job.attempt, completed, retryable or ''}
   if #runs > MOST_RUNS then table.remove(runs, 1) end
-  redis.call('DEL', key, key .. ':result')
+  redis.call('DEL', key, key .. ':result', key .. ':output')
   redis.call('HSET', key, 'seq', seq, 'rev', rev, 'lost', job.lost, 'history', cjson.encode(runs))
   -- A run that is of no batch, or of another, leaves the old one as it was.
   local _, _, _, old = split(job.entry)
@@ -254,17 +283,27 @@ local function open_attempt(job)
   redis.call('HSETNX', key, 'first_started', now)
   -- An attempt whose process was lost takes nothing from those that the task may ask for.
   if ARGV[8] ~= '' then redis.call('HSET', key, 'max_attempts', tonumber(ARGV[8]) + job.losses) end
-  redis.call('HDEL', key, 'scheduled', 'ended', 'progress', 'detail')
+  redis.call('HDEL', key, 'scheduled', 'ended', 'progress', 'detail', 'said', 'output_of', 'output_bytes', 'output_cut')
+  redis.call('DEL', key .. ':output')
+  job.said = 0
   if job.attempt > 1 or job.lost ~= ',' then emit('job.attempt', cjson.encode({attempt = job.attempt})) end
   emit('job.status', cjson.encode({status = 'running', attempt = job.attempt}))
+end
+
+-- What went wrong in the attempt. After the code there may be a colon and 'yes' or 'no': whether to run the job again may
+-- end better, where that is known better than by the code. Returns the code.
+local function write_error(job, code, message, traceback)
+  local name, retryable = string.match(code, '^([^:]*):?(.*)$')
+  redis.call('HSET', key, 'error_code', name, 'error_retryable', retryable, 'error_message', message,
+    'error_attempt', job.attempt, 'traceback', traceback)
+  return name
 end
 
 -- The process that ran the attempt was lost.
 local function lose(job, message)
   job.losses = redis.call('HINCRBY', key, 'losses', 1)
   if redis.call('HGET', key, 'max_attempts') ~= '' then redis.call('HINCRBY', key, 'max_attempts', 1) end
-  redis.call('HSET', key, 'error_code', 'worker_lost', 'error_message', message, 'error_attempt', job.attempt,
-    'traceback', '')
+  write_error(job, 'worker_lost', message, '')
 end
 
 -- The end of a job whose cancel was asked for, where no task runs that could be asked to stop.
@@ -272,8 +311,8 @@ local function revoke(job, retention)
   ARGV[3] = retention
   if job.status == 'running' then redis.call('HSET', key, 'ended', now) end
   enter(job, 'revoked')
-  redis.call('HSET', key, 'completed', now, 'error_code', 'cancelled', 'error_attempt', job.attempt,
-    'error_message', 'The job was cancelled while no attempt ran.', 'traceback', '')
+  redis.call('HSET', key, 'completed', now)
+  write_error(job, 'cancelled', 'The job was cancelled while no attempt ran.', '')
   redis.call('HDEL', key, 'scheduled')
   emit('job.completed', cjson.encode({status = 'revoked', attempt = job.attempt}))
 end
@@ -281,6 +320,49 @@ end
 -- The last word on an attempt's progress, which comes with its end.
 local function write_progress(fraction, detail)
   if detail ~= '' then redis.call('HSET', key, 'progress', fraction, 'detail', detail) end
+end
+
+local function is_text(piece)
+  return string.sub(piece, 1, #TEXT) == TEXT
+end
+
+-- Keeps a piece at the end of the output. Short texts become one line, so that much output is quick to read.
+local function keep_piece(output, piece)
+  local last = is_text(piece) and redis.call('LINDEX', output, -1)
+  if last and is_text(last) and #last + #piece <= LONGEST_LINE then
+    redis.call('LSET', output, -1, string.sub(last, 1, -#AFTER_TEXT - 1) .. string.sub(piece, #TEXT + 1))
+    return #piece - #TEXT - #AFTER_TEXT
+  end
+  redis.call('RPUSH', output, piece)
+  return #piece
+end
+
+-- Lets the oldest lines go while there are too many bytes.
+local function bound_output(output, size, most)
+  while size > most do
+    local line = redis.call('LPOP', output)
+    size = line and size - #line or 0
+    redis.call('HSET', key, 'output_cut', 1)
+  end
+  redis.call('HSET', key, 'output_bytes', size)
+end
+
+-- What the attempt has given out since. From ARGV[at] on: how many entries of it came before, most bytes to keep, then kind
+-- and JSON of each entry. A writer that got no answer says the same again, so what is here already is skipped.
+local function write_output(job, at)
+  if not ARGV[at] then return end
+  local output, size = key .. ':output', tonumber(redis.call('HGET', key, 'output_bytes') or '0')
+  local before, count = tonumber(ARGV[at]), (#ARGV - at - 1) / 2
+  for number = math.max(1, job.said - before + 1), count do
+    local kind, piece = ARGV[at + 2 * number], ARGV[at + 2 * number + 1]
+    emit(kind, '{"attempt":' .. job.attempt .. ',' .. string.sub(piece, 2))
+    if kind == 'job.output' then size = size + keep_piece(output, piece) end
+  end
+  if before + count <= job.said then return end
+  job.said = before + count
+  redis.call('HSET', key, 'said', job.said)
+  if size > 0 then redis.call('HSET', key, 'output_of', job.attempt) end
+  bound_output(output, size, tonumber(ARGV[at + 1]))
 end
 
 -- Whether this writer may change the job now.

@@ -24,6 +24,8 @@ if job.cancel == 1 then
 end
 if job.status == 'running' and not follows then lose(job, 'The worker that ran the job was lost.') end
 redis.call('HSET', key, 'generation', ARGV[14])
+-- What another task has kept, which this one replaces, goes.
+size_kept(generation)
 open_attempt(job)
 commit(job)
 write_result()
