@@ -138,6 +138,13 @@ def test_unserialisable_result(worker: Worker) -> None:
     assert_ended(worker, worker.run("give_unserialisable"), JobStatus.FAILED, ErrorCode.INVALID_RESULT)
 
 
+def test_models_and_sets_become_json(worker: Worker) -> None:
+    job = worker.run("give_values")
+    assert_ended(worker, job, JobStatus.SUCCESS, None)
+    assert job.result == {"page": {"points": [{"x": 1}]}, "names": ["a"]}
+    assert worker.app.AsyncResult(job.id).get(timeout=10) == job.result
+
+
 def test_nan_becomes_null(worker: Worker) -> None:
     job = worker.run("give_nan")
     assert (job.status, job.result_json) == (JobStatus.SUCCESS, "null")

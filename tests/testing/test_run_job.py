@@ -87,6 +87,12 @@ class TestArgumentsAndResults:
         assert run.error is not None
         assert (run.status, run.error.code) == ("failed", ErrorCode.INVALID_RESULT)
 
+    def test_a_result_may_be_what_pydantic_makes_json_of(self, app: Celery) -> None:
+        def make(self: Any) -> Any:
+            return {"names": {"a"}}
+
+        assert run_job(declare(app, make)).assert_success() == {"names": ["a"]}
+
     def test_an_ignored_result_is_none(self, app: Celery) -> None:
         def make(self: Any) -> int:
             return 1

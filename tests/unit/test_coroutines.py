@@ -106,3 +106,14 @@ def test_stack() -> None:
     assert stack.pop() == "b"
     assert copy.run(stack.pop) == "a"
     assert stack.top == "a"
+
+
+def test_a_coroutine_that_gives_a_coroutine_is_told_to_await() -> None:
+    async def inner() -> int:
+        return 1
+
+    async def outer() -> Any:
+        return inner()
+
+    with pytest.raises(TypeError, match="write `return await"):
+        run_coroutine(outer())

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from aijobs.store.values import CreateReply, Creation, NewJob
 from aijobs.testing.jobrun import Submitted
 from aijobs.worker.arguments import FileOwner, dump_models
 from aijobs.worker.messages import queue_name
+from aijobs.worker.outcome import encode_result
 
 #: Where the files of tests are in the file store, beside those of real jobs.
 _SECRET = b"aijobs.testing"
@@ -44,7 +46,7 @@ def check_result(app: Celery, result: Any) -> None:
     Raises:
         kombu.exceptions.EncodeError: it cannot.
     """
-    serialization.dumps(result, serializer=app.conf.result_serializer)
+    encode_result(partial(serialization.dumps, serializer=app.conf.result_serializer), result)
 
 
 class Baggage(FileOwner):

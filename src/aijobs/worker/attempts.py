@@ -58,20 +58,19 @@ class WorkerAttempt(Attempt):
         self.checkpoints.keep(name, value_json)
 
 
-def open_attempt(store: JobStore, claim: Claim, settings: Settings, *, never_waits: bool = False) -> WorkerAttempt:
+def open_attempt(store: JobStore, claim: Claim, settings: Settings) -> WorkerAttempt:
     """The attempt of a claim, made on first use.
 
     Args:
         store: where to write what it says.
         claim: of the attempt.
         settings: how often it is written, and how much may be kept.
-        never_waits: whether what the task says is never to wait for the store, even where no event loop runs.
     """
     attempt = _attempts.get(claim.token)
     if attempt is None:
         intervals = settings.progress_interval_seconds, settings.output_interval_seconds
         attempt = _attempts[claim.token] = WorkerAttempt(
-            Reporter(store, claim, *intervals, never_waits=never_waits),
+            Reporter(store, claim, *intervals),
             Checkpoints(store, claim, settings.checkpoint_bytes),
         )
     return attempt

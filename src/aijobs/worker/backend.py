@@ -25,7 +25,7 @@ from aijobs.store.values import Change, Claim, Failure, ResultWrite, Return
 from aijobs.worker.attempts import close_attempt, number_attempt
 from aijobs.worker.claims import DUE, REFUSED, VERDICT, claim_of, is_job
 from aijobs.worker.exceptions import JobCancelled
-from aijobs.worker.outcome import describe_failure, encode_json
+from aijobs.worker.outcome import describe_failure, encode_json, encode_result
 from aijobs.worker.patience import run_patiently
 from aijobs.worker.shapes import read_meta
 from aijobs.worker.writes import LastWords
@@ -102,6 +102,9 @@ class JobBackendMixin(_Stock):
         if not store_result:
             self.record_only(task_id, TaskRevokedError(reason), state, request=request)
         super().mark_as_revoked(task_id, reason, request, store_result, state)
+
+    def _encode(self, data: Any) -> Any:
+        return encode_result(super()._encode, data)
 
     def record_only(self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None) -> None:
         """Writes a state of a task whose result is ignored: the record, and nothing else."""

@@ -61,7 +61,19 @@ def make_plain_tasks_run(task: Any) -> None:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs the coroutine of a task until it is done, wherever this is called."""
+    """Runs the coroutine of a task until it is done, wherever this is called.
+
+    Raises:
+        TypeError: it gives another coroutine.
+    """
+    given = _run(coroutine)
+    if inspect.iscoroutine(given):
+        given.close()
+        raise TypeError("The task returned a coroutine, not what that gives: write `return await …`.")
+    return given
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     here = green()
     if here is not None:
         return here.carry(coroutine)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 from billiard.einfo import ExceptionWithTraceback
@@ -22,6 +23,8 @@ from aijobs.job import ErrorCode
 from aijobs.store.values import Failure
 from aijobs.worker.exceptions import JobPoisoned
 from aijobs.worker.redaction import redact
+
+T = TypeVar("T")
 
 #: Longer texts are cut: a record is not a log.
 MESSAGE_LENGTH = 2_000
@@ -96,6 +99,28 @@ def encode_json(value: Any) -> bytes:
     except (ValueError, TypeError, RecursionError):
         # Lone surrogates, keys of odd types, lists that contain themselves, …
         return json.dumps(_plain(value), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def encode_result(encode: Callable[[Any], T], result: Any) -> T:
+    """Encodes a result; what the serializer does not know, as models, dataclasses and sets, pydantic makes JSON of.
+
+    Args:
+        encode: the serializer.
+        result: of a task, or what holds it.
+
+    Raises:
+        kombu.exceptions.EncodeError: it is nothing that JSON can hold.
+    """
+    try:
+        return encode(result)
+    except EncodeError:
+        try:
+            plain = pydantic_core.to_jsonable_python(result)
+        except (ValueError, RecursionError):
+            plain = None
+        if plain is None:
+            raise
+        return encode(plain)
 
 
 def _plain(value: Any, within: tuple[int, ...] = ()) -> Any:

@@ -19,7 +19,7 @@ from aijobs.worker.interrupt import interruption_for, interruption_underway
 from aijobs.worker.patience import call_patiently
 from aijobs.worker.pieces import data_entry, log_entry
 from aijobs.worker.rates import ProgressMeter
-from aijobs.worker.writes import Draft, LastWords
+from aijobs.worker.writes import LastWords, Write
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Reporter:
         self._progress = self._written = Progress()
         self._meter = ProgressMeter()
         self._backlog = Backlog()
-        self._draft: Draft | None = None
+        self._underway: Write | None = None
         # Nobody waits for the thread that writes: what it logs meanwhile may be forwarded to the job, through locks of
         # logging that others hold.
         self._gate = threading.RLock()
@@ -129,22 +129,22 @@ class Reporter:
         self._planned = math.inf
         if not self._take_pen(threading.get_ident()):
             return None
-        self._draft = None
+        self._underway = None
         try:
-            self._draft = self._prepare()
+            self._underway = self._prepare()
         finally:
-            if self._draft is None:
+            if self._underway is None:
                 self._writer = None
-        if self._draft is None:
+        if self._underway is None:
             self._plan_rest()
             return None
-        return self._draft.operation
+        return self._underway.operation
 
     def end(self, outcome: Change | StoreUnavailable) -> None:
         """Notes how the write went that `begin` gave."""
         try:
-            if self._draft is not None:
-                self._settle(self._draft, outcome)
+            if self._underway is not None:
+                self._settle(self._underway, outcome)
         finally:
             self._writer = None
         self._heed(outcome)
@@ -234,20 +234,20 @@ class Reporter:
         self._settle(draft, outcome)
         return outcome
 
-    def _prepare(self) -> Draft | None:
+    def _prepare(self) -> Write | None:
         if self._over or self._refused:
             return None
         report, output = self._report_to_write(), self._backlog.take()
         if report is None and output is None:
             return None
         progress = None if report is None else self._meter.measure(report)
-        return Draft(report, output, self.store.report(self._claim, progress, None, output))
+        return Write(report, output, self.store.report(self._claim, progress, None, output))
 
     def _report_to_write(self) -> Progress | None:
         is_due = self._due == math.inf or time.monotonic() + SOON_SECONDS >= self._due
         return self._progress if is_due and self._progress is not self._written else None
 
-    def _settle(self, draft: Draft, outcome: Change | StoreUnavailable) -> None:
+    def _settle(self, write: Write, outcome: Change | StoreUnavailable) -> None:
         now = time.monotonic()
         if isinstance(outcome, StoreUnavailable):
             # The task must not wait for a store that is away: until it is back, only the thread writes.
@@ -256,11 +256,11 @@ class Reporter:
             return
         if self._due == math.inf:
             self._due = self._output_due = now
-        if draft.output is not None:
-            self._backlog.settle(draft.output)
+        if write.output is not None:
+            self._backlog.settle(write.output)
             self._output_due = now + self._output_interval
-        if draft.report is not None:
-            self._written = draft.report
+        if write.report is not None:
+            self._written = write.report
             self._due = now + self._interval
         self._refused = self._refused or not outcome.accepted
         self._interruption = interruption_for(outcome)

@@ -10,7 +10,7 @@ from aijobs.store.values import Change, OutputWrite, ProgressWrite
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Write:
     """One write."""
 
     #: The report in it, as it was given.

@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import Ignore, Reject
+from pydantic import BaseModel
 
 from aijobs import JobCancelled, ProgressTask, setup
 
@@ -107,6 +109,20 @@ def retry_once(self: Any, countdown: float) -> str:
 @app.task
 def give_unserialisable() -> object:
     return object()
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Page(BaseModel):
+    points: list[Point]
+
+
+@app.task
+def give_values() -> dict[str, Any]:
+    return {"page": Page(points=[Point(1)]), "names": {"a"}}
 
 
 @app.task

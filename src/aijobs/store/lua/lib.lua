@@ -168,7 +168,7 @@ end
 -- The end of a change that gave something out and left the record as it was; now and then the record is made to live on.
 local function commit_output(job)
   if redis.call('PTTL', key) < milliseconds_to_live() / 2 then return commit(job) end
-  redis.call('PEXPIRE', key .. ':output', redis.call('PTTL', key))
+  for _, written in ipairs({stream, key .. ':output'}) do redis.call('PEXPIRE', written, redis.call('PTTL', key)) end
   redis.call('PUBLISH', root .. ':news:' .. id, '')
 end
 
