@@ -33,7 +33,7 @@ agent: $(VENV)/.dev
 	PYTHONPATH=examples $(BIN)/python -m agent.demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -33,6 +33,8 @@ class Contestant:
     holds: bytes = b""
     #: What is installed for it; nothing for aijobs, which is measured as it is installed here.
     requirements: Sequence[str] = ()
+    #: How many times faster aijobs promises to be.
+    target: float | None = None
 
     @property
     def module(self) -> str:
@@ -64,6 +66,7 @@ def _celery(pool: str) -> Contestant:
         "celery-task-meta-{id}",
         holds=b'"SUCCESS"',
         requirements=("celery[redis]==5.7.0", "redis[hiredis]==8.1.0", "gevent==26.9.0"),
+        target=2.0,
     )
 
 

@@ -180,8 +180,9 @@ def _cells(one: Comparison) -> tuple[str, ...]:
 def _promise(one: Comparison) -> str:
     if one.limit is not None:
         return f"ours ≤ {one.limit:g}"
-    shown = "" if one.target is None else f"{one.target:g}"
-    return shown if one.aim is None else f"{shown}, aim {one.aim:g}"
+    target = [] if one.target is None else [f"{one.target:g}"]
+    aim = [] if one.aim is None else [f"aim {one.aim:g}"]
+    return ", ".join(target + aim)
 
 
 def _number(value: float | None) -> str:

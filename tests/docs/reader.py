@@ -131,7 +131,7 @@ class Reader:
             ["bash", "-c", _CURL + _AIJOBS + _PYTEST + command],
             cwd=self._folder,
             # A test runner may say how wide its own terminal is.
-            env={**os.environ, "JOB": self._job_id, "COLUMNS": "160"},
+            env={**os.environ, "JOB": self._job_id, "COLUMNS": "160", "PYTEST_ADDOPTS": ""},
             capture_output=True,
             text=True,
             timeout=_LONGEST_ANSWER_SECONDS,

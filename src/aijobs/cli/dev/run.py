@@ -25,8 +25,8 @@ from aijobs.store.connect import hide_password
 
 _PROBE_STAGES = (Stage("TERM", 1),)
 _API_STAGES = (Stage("TERM", 6),)
-# A warm shutdown waits for running jobs; the cold one after it gives them back to the queue.
-_WORKER_STAGES = (Stage("TERM", 5), Stage("QUIT", 5))
+# A worker gives its jobs five seconds, then gives them back to the queue, which takes a moment.
+_WORKER_STAGES = (Stage("TERM", 9), Stage("QUIT", 3))
 
 
 @dataclass(frozen=True, slots=True)
