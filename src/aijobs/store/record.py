@@ -89,12 +89,8 @@ def read_event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobEvent:
 
 def read_pieces(lines: bytes) -> Sequence[Piece]:
     """Lines of JSON as pieces; texts that follow each other become one."""
-    pieces = (Piece(**json.loads(line)) for line in lines.decode("utf-8", "replace").split("\n"))
-    found: list[Piece] = []
-    for is_text, group in groupby(pieces, lambda piece: piece.text is not None):
-        some = list(group)
-        found += [Piece("".join(piece.text or "" for piece in some))] if is_text else some
-    return tuple(found)
+    pieces, _ = join_pieces(lines)
+    return tuple(Piece(**piece) for piece in json.loads(pieces.decode("utf-8", "replace")))
 
 
 def join_pieces(lines: bytes) -> tuple[bytes, bytes]:

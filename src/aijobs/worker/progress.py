@@ -223,15 +223,15 @@ class Reporter:
         return False
 
     def _write(self) -> Change | StoreUnavailable | None:
-        draft = self._prepare()
-        if draft is None:
+        write = self._prepare()
+        if write is None:
             return None
         outcome: Change | StoreUnavailable
         try:
-            outcome = self.store.run(draft.operation)
+            outcome = self.store.run(write.operation)
         except StoreUnavailable as error:
             outcome = error
-        self._settle(draft, outcome)
+        self._settle(write, outcome)
         return outcome
 
     def _prepare(self) -> Write | None:

@@ -1,4 +1,4 @@
-"""`ProgressTask`: the base class through which a task tells how far it has come."""
+"""`ProgressTask`: the base class through which a task tells how far it has come, what it makes, and what to keep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aijobs.worker.stacks import keep_request_by_context
 
 
 class ProgressTask(Reporting, Emitting, Resuming, Retrying, Task):
-    """A Celery task that reports progress and is exposed by `job_router`.
+    """A Celery task that reports progress, gives out what it makes, resumes, and is exposed by `job_router`.
 
     Use it as the base of a task, with `bind=True` to have `self`:
 
@@ -29,12 +29,20 @@ class ProgressTask(Reporting, Emitting, Resuming, Retrying, Task):
             for text in self.track(texts, unit="texts"):
                 ...
 
-    Reports are coalesced: a call costs about two microseconds, what is reported is written at most ten times a second
-    (`AIJOBS_PROGRESS_INTERVAL_SECONDS`), the first report at once and the last one always. They may come from helper
-    threads of the task. Outside a worker they do nothing, so a task stays a plain function to its unit tests.
+    - `progress`, `track` and `step` report how far it has come;
+    - `emit`, `stream` and `log` give out tokens, data and lines for people while it runs;
+    - `run_step`, `checkpoint`, `resume` and `track(…, resume=True)` have the next attempt go on where this one ended.
 
-    Annotated parameters arrive as what they are annotated with: a pydantic model, a `datetime`, an `Enum` is made from
-    the JSON that travelled; a pydantic model that is returned becomes JSON.
+    Reports are coalesced: a call costs about two microseconds, what is reported is written at most ten times a second
+    (`AIJOBS_PROGRESS_INTERVAL_SECONDS`), what is given out twenty times (`AIJOBS_OUTPUT_INTERVAL_SECONDS`), the first
+    of it at once and the last always. Both may come from helper threads and child tasks of the task. What is to be
+    kept is in the store when the call returns. Outside a worker nothing is written, so a task stays a plain function
+    to its unit tests.
+
+    A task may be an `async def`. Annotated parameters arrive as what they are annotated with: a pydantic model, a
+    `datetime`, an `Enum` is made from the JSON that travelled; what is returned becomes JSON, models included.
+
+    What providers say is obeyed: see `obey_providers`, `retry_transient` and `patience`.
     """
 
     abstract = True
